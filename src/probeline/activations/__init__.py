@@ -1,0 +1,1 @@
+"""From texts to pooled activations of every layer, in one forward pass, on disk or in memory."""

@@ -1,0 +1,176 @@
+"""Tokenize texts and group them into batches that pad little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from probeline.errors import ProbelineError
+from probeline.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenized texts.
+
+    Attributes
+    ----------
+    ids : list of list of int
+        Token ids of each text, truncated, special tokens included.
+    types : list of list of int or None
+        Segment ids, for models that have them.
+    before : ndarray of int32, shape (texts,)
+        Tokens of each text before truncation.
+    """
+
+    ids: list[list[int]]
+    types: list[list[int]] | None
+    before: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text after truncation: int32, shape (texts,)."""
+        return np.fromiter(map(len, self.ids), dtype=np.int32, count=len(self.ids))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded inputs of one forward pass.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (B,)
+        Which of the tokenized texts these are.
+    lengths : list of int
+        Real tokens of each row.
+    inputs : dict of str to torch.Tensor, each (B, T)
+        On the model's device; padding is on the right.
+    """
+
+    rows: np.ndarray
+    lengths: list[int]
+    inputs: dict[str, torch.Tensor]
+
+
+def tokenize(
+    model: LoadedModel, texts: Sequence[str], pairs: Sequence[str] | None = None, row: int = 0
+) -> Tokens:
+    """Tokenize `texts` (with `pairs` as second sentences) to at most `model.max_length` tokens.
+
+    Parameters
+    ----------
+    row : int
+        Row number of the first text, for error messages.
+
+    Raises
+    ------
+    ProbelineError
+        If a text has no token at all, or the tokenizer makes an id the model has no embedding for.
+    """
+    texts = list(texts)
+    if not texts:
+        return Tokens([], None, np.zeros(0, dtype=np.int32))
+    segments = model.family.token_types and getattr(model.body.config, "type_vocab_size", 0) > 1
+    encoded = model.tokenizer(
+        texts,
+        list(pairs) if pairs is not None else None,
+        truncation=True,
+        max_length=model.max_length,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=segments,
+    )
+    ids = encoded["input_ids"]
+    _check(model, ids, row)
+    types = encoded["token_type_ids"] if segments and pairs is not None else None
+    return Tokens(ids, types, _lengths_before(model, encoded, texts, pairs))
+
+
+def batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Group texts into batches of at most `budget` tokens, padding included.
+
+    Longest first, so that a batch too large for the memory shows at once; texts of one length keep
+    their order, so that the result depends on the lengths only.
+
+    Returns
+    -------
+    list of ndarray of int64
+        Row numbers of each batch; each row stands in exactly one.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    groups = []
+    start = 0
+    while start < len(order):
+        size = max(1, budget // int(lengths[order[start]]))
+        groups.append(order[start : start + size])
+        start += size
+    return groups
+
+
+def padded(model: LoadedModel, tokens: Tokens, budget: int | None = None) -> Iterator[Batch]:
+    """Yield `tokens` as padded batches on the model's device, longest first.
+
+    Padding is always on the right, whatever side the tokenizer prefers: position numbers that a
+    model counts from the left are then right without being told.
+    """
+    lengths = tokens.lengths
+    for rows in batches(lengths, budget or model.batch_tokens):
+        counts = [int(lengths[row]) for row in rows]
+        width = max(counts)
+        ids = torch.full((len(rows), width), model.pad_id, dtype=torch.int64)
+        mask = torch.zeros((len(rows), width), dtype=torch.int64)
+        types = torch.zeros_like(mask) if tokens.types is not None else None
+        for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            ids[place, :count] = torch.tensor(tokens.ids[row])
+            mask[place, :count] = 1
+            if types is not None:
+                types[place, :count] = torch.tensor(tokens.types[row])
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if types is not None:
+            inputs["token_type_ids"] = types
+        inputs = {name: value.to(model.device) for name, value in inputs.items()}
+        yield Batch(np.asarray(rows), counts, inputs)
+
+
+def _check(model: LoadedModel, ids: list[list[int]], row: int) -> None:
+    limit = model.vocabulary
+    for place, text in enumerate(ids):
+        if not text:
+            raise ProbelineError(
+                f"{model.path}: its tokenizer makes no token of the text in row {row + place}; "
+                "drop that text or give it content"
+            )
+        if max(text) >= limit:
+            raise ProbelineError(
+                f"{model.path}: its tokenizer makes id {max(text)} in row {row + place}, but the "
+                f"model has {limit} embeddings; the tokenizer belongs to another model"
+            )
+
+
+def _lengths_before(model: LoadedModel, encoded, texts: list[str], pairs) -> np.ndarray:
+    """Token counts before truncation."""
+    lengths = np.fromiter(map(len, encoded["input_ids"]), dtype=np.int32, count=len(texts))
+    cut = np.flatnonzero(lengths >= model.max_length)
+    if len(cut) == 0:
+        return lengths
+    if encoded.encodings is not None and pairs is None:
+        # A fast tokenizer keeps what it cut off, so nothing is tokenized twice.
+        special = model.tokenizer.num_special_tokens_to_add(pair=False)
+        for row in cut:
+            rest = encoded.encodings[row].overflowing
+            lengths[row] += sum(len(part) - special for part in rest)
+        return lengths
+    again = model.tokenizer(
+        [texts[row] for row in cut],
+        [pairs[row] for row in cut] if pairs is not None else None,
+        truncation=False,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    lengths[cut] = [len(text) for text in again["input_ids"]]
+    return lengths

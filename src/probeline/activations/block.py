@@ -1,0 +1,106 @@
+"""Collect the pooled activations of one block of texts, in row order, ready to be written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from probeline.activations.hooks import Key
+from probeline.activations.names import parse_name
+from probeline.activations.pooling import Pooler
+from probeline.errors import ProbelineError
+
+if TYPE_CHECKING:
+    from probeline.activations.extract import Plan
+
+_LARGEST_HALF = 65504.0
+
+
+class Block:
+    """Memory of one block: (block rows, columns of all shards) of the storage dtype.
+
+    Parameters
+    ----------
+    where : str
+        The model, for error messages.
+    plan : Plan
+    """
+
+    def __init__(self, where: str, plan: Plan):
+        self._where = where
+        self._half = plan.storage_dtype == "float16"
+        dtype = torch.float16 if self._half else torch.float32
+        self._poolings = plan.poolings
+        self._values = torch.empty((plan.block, sum(plan.widths.values())), dtype=dtype)
+        self._columns: dict[str, slice] = {}
+        self._names: dict[tuple[str, int, str], str] = {}
+        start = 0
+        for name, width in plan.widths.items():
+            representation, pooling, layer = parse_name(name)
+            self._columns[name] = slice(start, start + width)
+            self._names[representation, layer, pooling] = name
+            start += width
+        self._pending: dict[str, torch.Tensor] = {}
+        self._rows = 0
+        self._start = 0
+
+    def begin(self, start: int, stop: int) -> None:
+        """Begin the block of dataset rows `start` to `stop`."""
+        self._start, self._rows = start, stop - start
+        self._pending.clear()
+
+    def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
+        """Pool one activation of the batch that is running; a sink of `Watch`."""
+        for pooling in self._poolings:
+            self._pending[self._names[(*key, pooling)]] = pooler.pool(values, pooling)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Put the finished batch into place; `rows` are its rows within the block.
+
+        Raises
+        ------
+        ProbelineError
+            If a value is NaN or infinite, or too large for float16 storage.
+        """
+        self._check(rows)
+        # One transfer per batch: on an accelerator every copy to the host waits for it.
+        joined = torch.cat(
+            [self._pending[name].to(self._values.dtype) for name in self._columns], 1
+        )
+        self._values[torch.from_numpy(rows)] = joined.cpu()
+        self._pending.clear()
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """The block's rows of each shard, by file name: (rows, width), C order on writing."""
+        values = self._values[: self._rows].numpy()
+        return {name: values[:, columns] for name, columns in self._columns.items()}
+
+    def _check(self, rows: np.ndarray) -> None:
+        # NaN and infinity come through as such, so one pair of numbers per tensor tells all.
+        names = list(self._pending)
+        ends = torch.stack([torch.stack(self._pending[name].aminmax()) for name in names])
+        largest = ends.abs().amax(1).cpu()
+        limit = _LARGEST_HALF if self._half else torch.finfo(torch.float32).max
+        bad = (~(largest <= limit)).nonzero().flatten().tolist()
+        if bad:
+            self._refuse(names[bad[0]], rows)
+
+    def _refuse(self, name: str, rows: np.ndarray) -> None:
+        values = self._pending[name].cpu()
+        representation, pooling, layer = parse_name(name)
+        broken = (~torch.isfinite(values)).any(1)
+        if broken.any():
+            row = self._start + int(rows[int(broken.nonzero()[0])])
+            raise ProbelineError(
+                f"{self._where}: NaN or infinite value in row {row}, '{representation}' layer "
+                f"{layer} ({pooling}); the model overflows on this text: set its `dtype` to "
+                "float32 or bfloat16"
+            )
+        place = int(values.abs().amax(1).argmax())
+        row = self._start + int(rows[place])
+        raise ProbelineError(
+            f"{name}: row {row} has the value {float(values[place].abs().max()):.6g}, too large "
+            f"for float16 (at most {_LARGEST_HALF:.0f}); set `storage_dtype: float32`"
+        )

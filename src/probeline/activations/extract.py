@@ -1,0 +1,300 @@
+"""The extraction stage: one forward pass over a dataset, every layer into its shard."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from probeline import versions
+from probeline.activations.batching import padded, tokenize
+from probeline.activations.block import Block
+from probeline.activations.hooks import Key, Watch
+from probeline.activations.names import layers_of, parse_name, shard_names
+from probeline.activations.progress import Progress
+from probeline.activations.shards import STORAGE
+from probeline.activations.state import State
+from probeline.activations.texts import blocks_of_texts
+from probeline.activations.tokens import token_summary
+from probeline.data.store import read_dataset
+from probeline.errors import ProbelineError, one_of
+from probeline.files import write_json
+from probeline.models.load import LoadedModel, load_model
+
+logger = logging.getLogger(__name__)
+
+# A block's pooled values are held in memory until they are written: blocks of wide models are
+# smaller than `block_texts` so that this much is never exceeded.
+BLOCK_BYTES = 512 << 20
+_SPARE_BYTES = 1 << 20  # headers, journal, JSON files
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk that `folder`, or its nearest existing parent, is on."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one extraction writes.
+
+    Attributes
+    ----------
+    widths : dict of str to int
+        Columns of each shard, by file name, in the order of `shard_names`.
+    poolings : list of str
+    keys : list of (representation, layer)
+        What the forward pass must show.
+    storage_dtype : str
+    rows : int
+    block : int
+        Rows per block.
+    """
+
+    widths: dict[str, int]
+    poolings: list[str]
+    keys: list[Key]
+    storage_dtype: str
+    rows: int
+    block: int
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.storage_dtype).itemsize
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all shards together."""
+        return self.rows * sum(self.widths.values()) * self.itemsize
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """(first row, row after the last) of each block."""
+        return [
+            (start, min(start + self.block, self.rows)) for start in range(0, self.rows, self.block)
+        ]
+
+
+def extract(
+    dataset_folder: Path,
+    model_name: str,
+    model_spec: Mapping,
+    options: Mapping,
+    out_folder: Path,
+    state_folder: Path,
+    seed: int,
+    free: Callable[[Path], int] = free_bytes,
+) -> None:
+    """Write every shard of one model over one dataset, `tokens.json` and `timing.json`.
+
+    One forward pass over the texts yields all layers, representations and poolings. Memory does
+    not grow with the number of texts. Work goes on in `state_folder`; interrupted, the same call
+    goes on at the last complete block and yields the same bits. Finished shards are moved to
+    `out_folder`.
+
+    Parameters
+    ----------
+    dataset_folder : Path
+        A dataset written by the dataset stage.
+    model_name, model_spec : str, mapping
+        Name and content of an entry of `models:`.
+    options : mapping
+        `representations`, `poolings`, `storage_dtype`, `block_texts`: the section `extract:`.
+    out_folder, state_folder : Path
+    seed : int
+        Seeds torch; nothing random is left in a frozen body, code from a hub may differ.
+    free : callable
+        Free bytes of the disk a folder is on.
+
+    Raises
+    ------
+    ProbelineError
+        If the model or a setting is wrong, the disk too small (before the first batch), an
+        activation NaN or infinite, or too large for float16; with row and layer.
+    """
+    began = time.perf_counter()
+    dataset = read_dataset(Path(dataset_folder), texts=False)
+    torch.manual_seed(seed)
+    decoder = any(name.startswith("decoder-") for name in options["representations"])
+    model = load_model(model_spec, decoder=decoder)
+    plan = make_plan(model, options, dataset.rows)
+    settings = _settings(model, model_name, dataset, plan)
+    metas = {name: _attributes(settings, name) for name in plan.widths}
+    state = State(
+        Path(state_folder),
+        settings,
+        plan.widths,
+        plan.rows,
+        plan.storage_dtype,
+        metas,
+        Path(out_folder),
+    )
+    _check_disk(plan, state, model_name, free)
+    resumed = len(state.done)
+    if resumed:
+        logger.info("%s: going on after block %d of %d", model_name, resumed, len(plan.blocks))
+    _run_blocks(model, dataset, plan, state)
+    summary = token_summary(state.lengths(), dataset.offsets, model.max_length)
+    out_folder = Path(out_folder)
+    state.finish()
+    write_json(out_folder / "tokens.json", summary)
+    write_json(
+        out_folder / "timing.json",
+        _timing(model, plan, state, resumed, time.perf_counter() - began),
+    )
+    state.remove()
+
+
+def make_plan(model: LoadedModel, options: Mapping, rows: int) -> Plan:
+    """Decide shards and blocks for `rows` texts under the section `extract:`."""
+    if options["storage_dtype"] not in STORAGE:
+        raise ProbelineError(f"storage_dtype {one_of(options['storage_dtype'], STORAGE)}")
+    names = shard_names(model.shape, options["representations"], options["poolings"])
+    if not names:
+        raise ProbelineError("extract: needs at least one representation and one pooling")
+    parsed = [parse_name(name) for name in names]
+    widths = {
+        name: model.shape.width(representation)
+        for name, (representation, _, _) in zip(names, parsed, strict=True)
+    }
+    text_bytes = sum(widths.values()) * np.dtype(options["storage_dtype"]).itemsize
+    block = min(int(options["block_texts"]), max(1, BLOCK_BYTES // text_bytes))
+    return Plan(
+        widths=widths,
+        poolings=list(dict.fromkeys(pooling for _, pooling, _ in parsed)),
+        keys=[
+            (representation, layer)
+            for representation in dict.fromkeys(representation for representation, _, _ in parsed)
+            for layer in layers_of(model.shape, representation)
+        ],
+        storage_dtype=options["storage_dtype"],
+        rows=rows,
+        block=block,
+    )
+
+
+def _run_blocks(model: LoadedModel, dataset, plan: Plan, state: State) -> None:
+    """Compute and write the blocks that the state does not have yet."""
+    ranges = plan.blocks
+    first = len(state.done)
+    if first == len(ranges):
+        return
+    block = Block(model.path, plan)
+    progress = Progress(model.path, plan.rows, done=ranges[first][0])
+    with state, progress, Watch(model, plan.keys, block.take) as watch:
+        began = time.perf_counter()
+        pair = dataset.manifest["pair"]
+        stream = blocks_of_texts(dataset.folder, pair, ranges[first:])
+        for number, (start, stop, texts, pairs) in enumerate(stream, start=first):
+            tokens = tokenize(model, texts, pairs, row=start)
+            block.begin(start, stop)
+            count = 0
+            for batch in padded(model, tokens):
+                watch.run(batch)
+                block.add(batch.rows)
+                progress.step(len(batch.rows))
+                count += 1
+            state.write(start, block.parts(), tokens.before)
+            seconds, began = time.perf_counter() - began, time.perf_counter()
+            state.commit(
+                {
+                    "block": number,
+                    "texts": stop - start,
+                    "tokens": int(tokens.lengths.sum()),
+                    "batches": count,
+                    "seconds": round(seconds, 4),
+                }
+            )
+
+
+def _check_disk(plan: Plan, state: State, model_name: str, free: Callable[[Path], int]) -> None:
+    needed = plan.bytes + _SPARE_BYTES - state.bytes_on_disk()
+    available = free(state.folder)
+    logger.info(
+        "%s: %d texts into %d shards, %s; %s free",
+        model_name,
+        plan.rows,
+        len(plan.widths),
+        _size(plan.bytes),
+        _size(available),
+    )
+    if needed > available:
+        raise ProbelineError(
+            f"{state.target}: its {len(plan.widths)} shards need {_size(needed)} more, the disk "
+            f"has {_size(available)} free; free some, store fewer poolings or representations, or "
+            "use storage_dtype: float16"
+        )
+
+
+def _settings(model: LoadedModel, model_name: str, dataset, plan: Plan) -> dict:
+    """Everything that decides the bits of the shards; JSON-like."""
+    return {
+        "stage_version": versions.EXTRACT,
+        "shard_format": versions.SHARD_FORMAT,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "model_name": model_name,
+        "model": model.path,
+        "revision": model.revision,
+        "tokenizer_hash": model.tokenizer_hash,
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "offsets": {name: list(ends) for name, ends in dataset.offsets.items()},
+        "max_length": model.max_length,
+        "dtype": model.dtype_name,
+        "device": model.device.type,
+        "batch_tokens": model.batch_tokens,
+        "block_texts": plan.block,
+        "storage_dtype": plan.storage_dtype,
+        "shards": list(plan.widths),
+    }
+
+
+def _attributes(settings: Mapping, name: str) -> dict:
+    """Attributes of the shard `name`."""
+    representation, pooling, layer = parse_name(name)
+    left_out = ("shards", "shard_format", "block_texts", "batch_tokens")
+    return {
+        **{key: value for key, value in settings.items() if key not in left_out},
+        "representation": representation,
+        "pooling": pooling,
+        "layer": layer,
+    }
+
+
+def _timing(model: LoadedModel, plan: Plan, state: State, resumed: int, seconds: float) -> dict:
+    new = state.done[resumed:]
+    spent = sum(entry["seconds"] for entry in new)
+    texts = sum(entry["texts"] for entry in new)
+    return {
+        "seconds": round(seconds, 3),
+        "extraction_seconds": round(sum(entry["seconds"] for entry in state.done), 3),
+        "texts": plan.rows,
+        "tokens": sum(entry["tokens"] for entry in state.done),
+        "texts_per_second": round(texts / spent, 2) if spent else None,
+        "blocks": len(state.done),
+        "resumed_blocks": resumed,
+        "batches": sum(entry["batches"] for entry in new),
+        "bytes": plan.bytes,
+        "device": model.device.type,
+        "dtype": model.dtype_name,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

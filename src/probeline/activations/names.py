@@ -1,0 +1,90 @@
+"""Names of shards. Light: a workflow calls this while it is parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from probeline.errors import ProbelineError, one_of
+from probeline.models.reference import ModelShape
+
+REPRESENTATIONS = ("ffn", "hidden", "decoder-ffn", "decoder-hidden")
+POOLINGS = ("first", "last", "max", "mean")
+
+_NAME = re.compile(
+    rf"(?P<representation>{'|'.join(REPRESENTATIONS)})"
+    rf"\.(?P<pooling>{'|'.join(POOLINGS)})\.(?P<layer>\d{{2,3}})\.h5"
+)
+
+
+def layers_of(shape: ModelShape, representation: str) -> range:
+    """Layer numbers of `representation`: hidden 0..L (0 = embedding output), FFN 1..L.
+
+    Raises
+    ------
+    ProbelineError
+        If the representation is unknown, or a decoder's is asked of a model that has none.
+    """
+    if representation not in REPRESENTATIONS:
+        raise ProbelineError(f"representation {one_of(representation, REPRESENTATIONS)}")
+    blocks = shape.layers
+    if representation.startswith("decoder-"):
+        if shape.decoder_layers is None:
+            raise ProbelineError(
+                f"representation '{representation}': the model ({shape.model_type or 'unknown'}) "
+                "is no encoder-decoder; use ffn or hidden"
+            )
+        blocks = shape.decoder_layers
+    return range(1 if representation.endswith("ffn") else 0, blocks + 1)
+
+
+def shard_name(shape: ModelShape, representation: str, pooling: str, layer: int) -> str:
+    """Return `{representation}.{pooling}.{layer}.h5`, the layer with 2 digits (3 where L > 99).
+
+    Raises
+    ------
+    ProbelineError
+        If the pooling is unknown or the layer out of range.
+    """
+    if pooling not in POOLINGS:
+        raise ProbelineError(f"pooling {one_of(pooling, POOLINGS)}")
+    layers = layers_of(shape, representation)
+    if layer not in layers:
+        raise ProbelineError(
+            f"layer {layer} of '{representation}' is out of range; "
+            f"the model has {layers[0]} to {layers[-1]}"
+        )
+    digits = 3 if max(shape.layers, shape.decoder_layers or 0) > 99 else 2
+    return f"{representation}.{pooling}.{layer:0{digits}d}.h5"
+
+
+def shard_names(
+    shape: ModelShape, representations: Iterable[str], poolings: Iterable[str]
+) -> list[str]:
+    """Return the names of all shards of a model, in the fixed order of representations, then
+    poolings, then layers, whatever the order in which they are asked for."""
+    asked, wanted = list(representations), list(poolings)
+    for representation in asked:
+        layers_of(shape, representation)
+    for pooling in wanted:
+        if pooling not in POOLINGS:
+            raise ProbelineError(f"pooling {one_of(pooling, POOLINGS)}")
+    return [
+        shard_name(shape, representation, pooling, layer)
+        for representation in REPRESENTATIONS
+        if representation in asked
+        for pooling in POOLINGS
+        if pooling in wanted
+        for layer in layers_of(shape, representation)
+    ]
+
+
+def parse_name(name: str) -> tuple[str, str, int]:
+    """Return (representation, pooling, layer) of a shard's file name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ProbelineError(
+            f"{name}: not the name of a shard; expected representation.pooling.layer.h5, "
+            "like hidden.mean.03.h5"
+        )
+    return match["representation"], match["pooling"], int(match["layer"])

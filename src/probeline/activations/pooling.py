@@ -1,0 +1,113 @@
+"""Pool the tokens of each text, without ever letting padding in.
+
+With n real tokens x_1..x_n of a text (each a vector):
+
+    first = x_1      last = x_n      max = elementwise maximum      mean = (x_1 + ... + x_n) / n
+
+A real token is one the attention mask marks, special tokens included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from probeline.activations.names import POOLINGS
+from probeline.errors import ProbelineError, one_of
+
+
+class Pooler:
+    """Pools activations of one batch; made once per batch, used for every layer.
+
+    On a CPU, rows of equal length are reduced together over exactly their real tokens: nothing is
+    copied or masked, and a batch of sorted texts has few different lengths. On an accelerator,
+    where each call costs a launch, the whole batch is masked and reduced at once.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Real tokens of each row, each at least 1.
+    width : int
+        Tokens of the padded batch.
+    side : {"right", "left"}
+        Where the padding is.
+    device : torch.device
+    masked : bool, optional
+        Force (True) or forbid (False) the masked reduction; by default the device decides.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        width: int,
+        side: str = "right",
+        device: torch.device | str = "cpu",
+        masked: bool | None = None,
+    ):
+        device = torch.device(device)
+        self.masked = device.type != "cpu" if masked is None else masked
+        counts = torch.tensor(lengths, device=device)
+        if len(lengths) == 0 or min(lengths) < 1 or max(lengths) > width:
+            raise ValueError(f"lengths must lie in 1..{width}, got {list(lengths)}")
+        starts = width - counts if side == "left" else torch.zeros_like(counts)
+        self.rows = len(lengths)
+        self._rows = torch.arange(len(lengths), device=device)
+        self._first = starts
+        self._last = starts + counts - 1
+        self._runs = _runs(lengths, width, side)
+        self._counts = counts
+        self._padding = None
+        if self.masked and min(lengths) < width:
+            places = torch.arange(width, device=device)
+            inside = (places >= starts[:, None]) & (places <= self._last[:, None])
+            self._padding = ~inside[:, :, None]
+
+    def pool(self, values: torch.Tensor, pooling: str) -> torch.Tensor:
+        """Pool `values` (rows, tokens, width) of any float dtype to (rows, width) float32.
+
+        Means are accumulated in float32 at least. NaN of a real token stays NaN.
+        """
+        if pooling == "first":
+            return values[self._rows, self._first].float()
+        if pooling == "last":
+            return values[self._rows, self._last].float()
+        if pooling == "max":
+            return self._max(values)
+        if pooling == "mean":
+            return self._mean(values)
+        raise ProbelineError(f"pooling {one_of(pooling, POOLINGS)}")
+
+    def _max(self, values: torch.Tensor) -> torch.Tensor:
+        if self.masked:
+            if self._padding is not None:
+                values = values.masked_fill(self._padding, float("-inf"))
+            return values.amax(1).float()
+        parts = [values[rows, tokens].amax(1) for rows, tokens in self._runs]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).float()
+
+    def _mean(self, values: torch.Tensor) -> torch.Tensor:
+        # Not `mean`: it would divide in the activations' own, maybe lower, precision.
+        if self.masked:
+            if self._padding is not None:
+                values = values.masked_fill(self._padding, 0.0)
+            total = values.sum(1, dtype=torch.float32)
+        else:
+            parts = [
+                values[rows, tokens].sum(1, dtype=torch.float32) for rows, tokens in self._runs
+            ]
+            total = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return total / self._counts[:, None]
+
+
+def _runs(lengths: Sequence[int], width: int, side: str) -> list[tuple[slice, slice]]:
+    """(rows, tokens) slices of each run of rows of one length."""
+    runs = []
+    start = 0
+    for stop in range(1, len(lengths) + 1):
+        if stop == len(lengths) or lengths[stop] != lengths[start]:
+            n = lengths[start]
+            tokens = slice(width - n, width) if side == "left" else slice(0, n)
+            runs.append((slice(start, stop), tokens))
+            start = stop
+    return runs

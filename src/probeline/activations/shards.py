@@ -1,0 +1,273 @@
+"""Shards: one HDF5 file per (representation, layer, pooling), rows in the dataset's order.
+
+A shard holds one dataset `activations` (rows, width) of float16 or float32 and attributes that say
+what it is. The dataset is contiguous, so that the file is its bytes and a header of a few kB, a
+range of rows is one read, and blocks of rows can be written to their final place while the file is
+never open for HDF5: a process killed at any moment cannot leave broken HDF5 metadata behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from probeline import __version__
+from probeline.errors import ProbelineError, one_of
+from probeline.files import explained, replacing
+from probeline.versions import SHARD_FORMAT
+
+FORMAT = "probeline-shard"
+STORAGE = ("float16", "float32")
+_DATASET = "activations"
+_READ_BYTES = 16 << 20
+_REMEDY = "delete it and run the same command again"
+
+
+def use_locks() -> bool:
+    """Whether HDF5 locks the files it opens: off, for shared disks without locks, unless the
+    environment variable PROBELINE_HDF5_LOCKING is 1."""
+    return os.environ.get("PROBELINE_HDF5_LOCKING", "0") == "1"
+
+
+def row_hash(rows: int) -> str:
+    """16 hexadecimal digits of the SHA-256 over the row ids 0..rows-1 (int64)."""
+    return hashlib.sha256(np.arange(rows, dtype="<i8").tobytes()).hexdigest()[:16]
+
+
+class ShardWriter:
+    """Writes blocks of rows into a shard that stays marked incomplete until `finish`.
+
+    Use `create` for a new file, the constructor to go on with one after an interruption.
+
+    Raises
+    ------
+    ProbelineError
+        If `path` is not an unfinished shard of `rows` x `width`.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        with _opened(path) as file:
+            dataset = file[_DATASET]
+            self.rows, self.width = dataset.shape
+            self.dtype = dataset.dtype
+            self._offset = dataset.id.get_offset()
+        if self._offset is None:
+            raise ProbelineError(f"{path}: no room is reserved in this shard; {_REMEDY}")
+
+    @classmethod
+    def create(
+        cls, path: Path, rows: int, width: int, storage_dtype: str, meta: Mapping
+    ) -> ShardWriter:
+        """Create an incomplete shard with room for `rows` x `width` values.
+
+        Parameters
+        ----------
+        storage_dtype : {"float16", "float32"}
+        meta : mapping of str to str, int, bool or a JSON-like value
+            Attributes; mappings and lists are stored as JSON.
+        """
+        if storage_dtype not in STORAGE:
+            raise ProbelineError(f"storage_dtype {one_of(storage_dtype, STORAGE)}")
+        attributes = {
+            **meta,
+            "format": FORMAT,
+            "format_version": SHARD_FORMAT,
+            "library_version": __version__,
+            "rows": rows,
+            "width": width,
+            "storage_dtype": storage_dtype,
+            "row_hash": row_hash(rows),
+            "complete": False,
+        }
+        with _writing(path), h5py.File(path, "w", locking=use_locks()) as file:
+            for name, value in attributes.items():
+                file.attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
+            space = h5py.h5s.create_simple((rows, width))
+            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            layout.set_layout(h5py.h5d.CONTIGUOUS)
+            layout.set_alloc_time(
+                h5py.h5d.ALLOC_TIME_EARLY
+            )  # so that its place in the file is known
+            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            layout.set_obj_track_times(False)  # same content, same bytes
+            kind = h5py.h5t.py_create(np.dtype(storage_dtype))
+            h5py.h5d.create(file.id, _DATASET.encode(), kind, space, layout)
+        return cls(path)
+
+    def write(self, start: int, values: np.ndarray) -> None:
+        """Write `values` (block rows, width), of the storage dtype, at row `start`."""
+        if values.dtype != self.dtype or values.shape[1:] != (self.width,):
+            raise ValueError(f"expected {self.dtype} rows of {self.width}, got {values.dtype}")
+        if start < 0 or start + len(values) > self.rows:
+            raise ValueError(f"rows {start}..{start + len(values)} do not lie in 0..{self.rows}")
+        place = self._offset + start * self.width * self.dtype.itemsize
+        with explained(self.path), self.path.open("r+b", buffering=0) as handle:
+            handle.seek(place)
+            data = memoryview(np.ascontiguousarray(values)).cast("B")
+            while data:
+                data = data[handle.write(data) :]
+
+    def sync(self) -> None:
+        """Wait until everything written so far is on the disk."""
+        with explained(self.path), self.path.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+    def finish(self) -> None:
+        """Mark the shard complete."""
+        with _writing(self.path), h5py.File(self.path, "r+", locking=use_locks()) as file:
+            file.attrs["complete"] = True
+        self.sync()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name a full disk also when HDF5 notices it only on closing, as a RuntimeError."""
+    with explained(path):
+        try:
+            yield
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+
+
+def write_shard(path: Path, values: np.ndarray, meta: Mapping) -> None:
+    """Write a whole shard at once: `values` (rows, width) float16 or float32."""
+    with replacing(path) as temporary:
+        writer = ShardWriter.create(temporary, *values.shape, str(values.dtype), meta)
+        writer.write(0, values)
+        writer.finish()
+
+
+class Shard:
+    """A shard that is open for reading; a context manager. Made by `open_shard`.
+
+    Attributes
+    ----------
+    path : Path
+    meta : dict
+        The attributes; `offsets` as {split: [start, stop]}.
+    rows, width : int
+    """
+
+    def __init__(self, path: Path, file: h5py.File, meta: dict):
+        self.path = path
+        self.meta = meta
+        self._file = file
+        self._data = file[_DATASET]
+        self.rows, self.width = self._data.shape
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def read(self, rows: slice | None = None, columns: np.ndarray | None = None) -> np.ndarray:
+        """Read `rows` (default all) and `columns` (default all, any order) as float32.
+
+        Memory beside the result is bounded (16 MiB), however large the shard is.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns), C order
+        """
+        start, stop, step = (rows or slice(None)).indices(self.rows)
+        if step != 1:
+            raise ValueError("rows must be contiguous")
+        stop = max(start, stop)
+        if columns is not None:
+            columns = np.asarray(columns, dtype=np.int64)
+            if len(columns) and (columns.min() < 0 or columns.max() >= self.width):
+                raise ProbelineError(
+                    f"{self.path}: columns {columns.min()}..{columns.max()} are asked for, it has "
+                    f"{self.width}"
+                )
+        result = np.empty(
+            (stop - start, self.width if columns is None else len(columns)), dtype=np.float32
+        )
+        step = max(1, _READ_BYTES // max(1, self.width * self._data.dtype.itemsize))
+        buffer = np.empty((min(step, stop - start), self.width), dtype=self._data.dtype)
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            part = buffer[: last - first]
+            self._data.read_direct(part, np.s_[first:last])
+            result[first - start : last - start] = part if columns is None else part[:, columns]
+        return result
+
+
+def open_shard(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
+    """Open a finished shard for reading.
+
+    Parameters
+    ----------
+    expect : mapping, optional
+        Attributes the shard must have, such as `dataset_fingerprint`, `model`, `layer`.
+
+    Raises
+    ------
+    ProbelineError
+        If the file is missing, truncated, not a shard, of another format version, incomplete, or
+        about something else than `expect`; with the path and what to do.
+    """
+    path = Path(path)
+    file = _opened(path)
+    try:
+        meta = _read_meta(file)
+        _refuse_others(path, file, meta, expect or {})
+        return Shard(path, file, meta)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _opened(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise ProbelineError(f"{path}: no such shard; run the extraction first")
+    if not h5py.is_hdf5(path):
+        raise ProbelineError(f"{path}: not an HDF5 file, or cut off at its start; {_REMEDY}")
+    try:
+        return h5py.File(path, "r", locking=use_locks())
+    except OSError as error:
+        if "truncated" in str(error):
+            raise ProbelineError(f"{path}: truncated; {_REMEDY}") from None
+        if "lock" in str(error):
+            raise ProbelineError(f"{path}: locked by another process that writes it") from None
+        raise ProbelineError(f"{path}: damaged HDF5 file ({error}); {_REMEDY}") from None
+
+
+def _read_meta(file: h5py.File) -> dict:
+    meta = {}
+    for name, value in file.attrs.items():
+        meta[name] = value.item() if isinstance(value, np.generic) else value
+    if isinstance(meta.get("offsets"), str):
+        meta["offsets"] = json.loads(meta["offsets"])
+    return meta
+
+
+def _refuse_others(path: Path, file: h5py.File, meta: dict, expect: Mapping) -> None:
+    if meta.get("format") != FORMAT or _DATASET not in file:
+        raise ProbelineError(f"{path}: an HDF5 file, but not a probeline shard; {_REMEDY}")
+    if meta.get("format_version") != SHARD_FORMAT:
+        raise ProbelineError(
+            f"{path}: shard format {meta.get('format_version')}, this version of probeline reads "
+            f"{SHARD_FORMAT}; {_REMEDY}"
+        )
+    if not meta.get("complete"):
+        raise ProbelineError(
+            f"{path}: incomplete, its extraction was interrupted; run the extraction again"
+        )
+    if file[_DATASET].shape != (meta["rows"], meta["width"]):
+        raise ProbelineError(f"{path}: its size and its attributes disagree; {_REMEDY}")
+    for name, value in expect.items():
+        if meta.get(name) != value:
+            raise ProbelineError(
+                f"{path}: about another run: its {name} is '{meta.get(name)}', expected "
+                f"'{value}'; {_REMEDY}"
+            )

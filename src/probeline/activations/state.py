@@ -1,0 +1,227 @@
+"""The state of an extraction that is under way: unfinished shards and a journal of blocks.
+
+    settings.json    what is being extracted; written last when a state is begun
+    shards/*.h5      the shards to be, with room for every row, marked incomplete
+    lengths.i32      tokens of each text before truncation, int32
+    journal.jsonl    one line per complete block, written when its rows are on the disk
+
+Killed at any moment, an extraction loses the block it was in: rows of blocks that the journal does
+not name are written again. A state about other settings is thrown away.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from probeline.activations.shards import ShardWriter, open_shard
+from probeline.errors import ProbelineError
+from probeline.files import explained, read_json, replacing, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def settings_hash(settings: Mapping) -> str:
+    """16 hexadecimal digits that change with anything in `settings` (JSON-like)."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class State:
+    """An extraction's state folder, new or taken up again.
+
+    Parameters
+    ----------
+    folder : Path
+    settings : mapping
+        JSON-like description of everything that decides what is written.
+    widths : mapping of str to int
+        Columns of each shard, by file name.
+    rows : int
+    storage_dtype : {"float16", "float32"}
+    metas : mapping of str to mapping
+        Attributes of each shard, by file name.
+    target : Path
+        Folder where finished shards go.
+
+    Attributes
+    ----------
+    done : list of dict
+        The journal: one entry per complete block, blocks 0, 1, ... in order.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping,
+        widths: Mapping[str, int],
+        rows: int,
+        storage_dtype: str,
+        metas: Mapping[str, Mapping],
+        target: Path,
+    ):
+        self.folder = folder
+        self.target = target
+        self.hash = settings_hash(settings)
+        self.names = list(widths)
+        self._journal = folder / "journal.jsonl"
+        self._lengths = folder / "lengths.i32"
+        self._writers: dict[str, ShardWriter] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future | None = None
+        if not self._resume(settings):
+            self._begin(settings, widths, rows, storage_dtype, metas)
+        self.done = self._read_journal()
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Wait for the disk, also after an error: what was computed is kept."""
+        self.settle()
+
+    def write(self, start: int, blocks: Mapping[str, np.ndarray], lengths: np.ndarray) -> None:
+        """Write the rows of one block, beginning at row `start`; `commit` must follow."""
+        for name, values in blocks.items():
+            self._writers[name].write(start, values)
+        with explained(self._lengths), self._lengths.open("r+b") as handle:
+            handle.seek(4 * start)
+            handle.write(lengths.astype("<i4").tobytes())
+
+    def commit(self, entry: Mapping) -> None:
+        """Note a block as complete as soon as its rows are on the disk.
+
+        The disk is waited for in a thread while the next block is computed; at most one block is
+        under way.
+        """
+        self.settle()
+        self._pending = self._thread.submit(self._commit, dict(entry))
+
+    def settle(self) -> None:
+        """Wait for the block that is on its way to the disk; its error, if any, is raised here."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _commit(self, entry: dict) -> None:
+        for writer in self._writers.values():
+            writer.sync()
+        _sync(self._lengths)
+        with explained(self._journal), self._journal.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(entry) + "\n")
+        _sync(self._journal)
+        self.done.append(entry)
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of every text before truncation: int32, shape (rows,)."""
+        return np.fromfile(self._lengths, dtype="<i4")
+
+    def bytes_on_disk(self) -> int:
+        """Bytes that the unfinished shards already take (holes not counted)."""
+        return sum(
+            getattr(writer.path.stat(), "st_blocks", 0) * 512 for writer in self._writers.values()
+        )
+
+    def finish(self) -> None:
+        """Mark every shard complete, then move all of them into the target folder."""
+        self.settle()
+        for writer in self._writers.values():
+            writer.finish()
+        for name, writer in self._writers.items():
+            _move(writer.path, self.target / name)
+
+    def remove(self) -> None:
+        """Delete the state folder."""
+        self._thread.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _resume(self, settings: Mapping) -> bool:
+        """Take up what is in the folder if it is about `settings` and whole."""
+        try:
+            known = read_json(self.folder / "settings.json")
+        except ProbelineError:
+            return False
+        if known != json.loads(json.dumps(settings)):
+            changed = sorted(
+                key for key in {*known, *settings} if known.get(key) != settings.get(key)
+            )
+            logger.info("earlier partial extraction is about other %s", ", ".join(changed))
+            return False
+        try:
+            for name in self.names:
+                path = self.folder / "shards" / name
+                # A run killed while it moved finished shards has left some at their place.
+                if path.exists() or not self._at_target(name):
+                    self._writers[name] = ShardWriter(path)
+        except (ProbelineError, OSError, KeyError) as error:
+            logger.warning("earlier partial extraction cannot be continued: %s", error)
+            self._writers.clear()
+            return False
+        return True
+
+    def _at_target(self, name: str) -> bool:
+        try:
+            with open_shard(self.target / name, {"extraction": self.hash}):
+                return True
+        except ProbelineError:
+            return False
+
+    def _begin(self, settings, widths, rows, storage_dtype, metas) -> None:
+        with explained(self.folder):
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            (self.folder / "shards").mkdir(parents=True)
+            np.zeros(rows, dtype="<i4").tofile(self._lengths)
+        for name, width in widths.items():
+            meta = {**metas[name], "extraction": self.hash}
+            path = self.folder / "shards" / name
+            self._writers[name] = ShardWriter.create(path, rows, width, storage_dtype, meta)
+        write_json(self.folder / "settings.json", settings)
+
+    def _read_journal(self) -> list[dict]:
+        entries: list[dict] = []
+        try:
+            lines = self._journal.read_text(encoding="utf-8").splitlines(keepends=True)
+        except FileNotFoundError:
+            return entries
+        whole = 0
+        for line in lines:
+            try:
+                entry = json.loads(line) if line.endswith("\n") else None
+            except json.JSONDecodeError:
+                entry = None
+            if entry is None or entry.get("block") != len(entries):
+                break  # the line that was being written when the process was killed
+            entries.append(entry)
+            whole += len(line.encode())
+        os.truncate(self._journal, whole)
+        return entries
+
+
+def _sync(path: Path) -> None:
+    with explained(path), path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename `source` to `target`; across file systems copy, then rename."""
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            source.replace(target)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+        source.unlink()

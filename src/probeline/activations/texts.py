@@ -1,0 +1,48 @@
+"""Read a dataset's texts block by block, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probeline.data.store import TEXTS
+
+
+def blocks_of_texts(
+    folder: Path, pair: bool, blocks: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, list[str], list[str] | None]]:
+    """Yield (start, stop, texts, second texts or None) for each block of rows.
+
+    Parameters
+    ----------
+    folder : Path
+        A dataset folder.
+    pair : bool
+        Whether the dataset has second texts.
+    blocks : sequence of (start, stop)
+        Ascending and without gaps; the first may begin anywhere.
+    """
+    if not blocks:
+        return
+    columns = ["text", "text_pair"] if pair else ["text"]
+    first, size = blocks[0][0], max(stop - start for start, stop in blocks)
+    with pq.ParquetFile(folder / TEXTS) as file:
+        stream = file.iter_batches(batch_size=size, columns=columns)
+        row = 0
+        waiting: list[pa.RecordBatch] = []  # rows not handed out yet, from `first` on
+        held = 0
+        for start, stop in blocks:
+            while held < stop - start:
+                batch = next(stream)
+                skipped = min(max(first - row, 0), batch.num_rows)
+                row += batch.num_rows
+                waiting.append(batch.slice(skipped))
+                held += batch.num_rows - skipped
+            table = pa.Table.from_batches(waiting)
+            block, rest = table.slice(0, stop - start), table.slice(stop - start)
+            waiting, held = rest.to_batches(), rest.num_rows
+            second = block["text_pair"].to_pylist() if pair else None
+            yield start, stop, block["text"].to_pylist(), second

@@ -1,0 +1,172 @@
+"""Every eta x depth x penalty: one small classifier each, scored on validation.
+
+Neuron sets are nested in eta and in depth, so the columns are standardised once and every Gram
+matrix is a block of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from probeline.aggregate.neurons import Neurons
+from probeline.errors import ProbelineError
+from probeline.probe.matrix import Scaler, fit_scaler
+from probeline.probe.path import Step, run_path
+from probeline.probe.task import TaskData
+from probeline.probe.threshold import evaluate
+
+# Float32 Gram matrices beyond this many columns (1.6 GB) are computed set by set.
+_LARGEST_GRAM = 20_000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the grid.
+
+    Attributes
+    ----------
+    eta : float
+    depth : int
+        Blocks to compute: the highest layer among the neurons.
+    available : int
+        Neurons offered; `step.neurons` of them have a non-zero weight.
+    step : Step
+    """
+
+    eta: float
+    depth: int
+    available: int
+    step: Step
+
+    def row(self) -> dict:
+        return {"eta": self.eta, "depth": self.depth, "available": self.available} | asdict(
+            self.step
+        )
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Standardised activations of the candidate neurons, feature-major.
+
+    Attributes
+    ----------
+    neurons : Neurons
+        Constant ones already dropped.
+    scaler : Scaler
+    train, validation : ndarray of float32, shapes (p, n) and (p, m)
+    """
+
+    neurons: Neurons
+    scaler: Scaler
+    train: np.ndarray
+    validation: np.ndarray
+
+
+def prepare(neurons: Neurons, activations: np.ndarray, task: TaskData) -> Columns:
+    """Standardise raw activations (rows, p) on the task's training rows."""
+    train = activations[task.rows["train"]]
+    scaler = fit_scaler(train)
+    kept = np.flatnonzero(scaler.kept)
+    validation = scaler.apply(activations[task.rows["validation"]])
+    short = Scaler(scaler.mean[kept], scaler.scale[kept], scaler.kept[kept])
+    return Columns(neurons.take(kept), short, scaler.apply(train), validation)
+
+
+def search(
+    columns: Columns, task: TaskData, etas: Sequence[float], options: Mapping
+) -> list[Candidate]:
+    """Fit the whole grid.
+
+    Parameters
+    ----------
+    etas : sequence of float, ascending
+    options : mapping
+        The `aggregate` section of the configuration.
+
+    Raises
+    ------
+    ProbelineError
+        If no eta and depth keeps a neuron.
+    """
+    neurons = columns.neurons
+    found: list[Candidate] = []
+    gram = _gram(columns.train, options)
+    done: dict[bytes, list[Step]] = {}
+    for depth in _depths(neurons, options["depths"]):
+        for level, eta in enumerate(etas):
+            indices = neurons.at(level, depth)
+            if len(indices) == 0:
+                continue
+            key = indices.tobytes()
+            if key not in done:
+                done[key] = _steps(columns, task, indices, gram, options)
+            reached = int(neurons.layer[indices].max())
+            found += [Candidate(eta, reached, len(indices), step) for step in done[key]]
+    if not found:
+        raise ProbelineError("no neuron is kept at any eta and depth: every probe is all zero")
+    return _distinct(found)
+
+
+def _distinct(found: list[Candidate]) -> list[Candidate]:
+    """A depth that adds no neuron repeats the one below it."""
+    return list(dict.fromkeys(found))
+
+
+def _depths(neurons: Neurons, wanted) -> list[int]:
+    present = np.unique(neurons.layer).tolist()
+    return present if wanted == "all" else sorted(wanted)
+
+
+def _gram(train: np.ndarray, options: Mapping) -> np.ndarray | None:
+    p, n = train.shape
+    if 0.0 not in options["l1_ratios"] or p > _LARGEST_GRAM:
+        return None
+    return train @ train.T / train.dtype.type(n)
+
+
+def _steps(columns, task, indices, gram, options) -> list[Step]:
+    whole = len(indices) == len(columns.neurons)
+    XT = columns.train if whole else np.ascontiguousarray(columns.train[indices])
+    validation = columns.validation[indices]
+    block = None if gram is None else gram[np.ix_(indices, indices)]
+    steps: list[Step] = []
+    for class_weight in task.class_weights(options["class_weight"]):
+        loss = task.loss(class_weight)
+        for l1_ratio in options["l1_ratios"]:
+            steps += run_path(
+                XT,
+                loss,
+                lambda fit: evaluate(task, validation.T @ fit.coefficients + fit.intercept),
+                options,
+                l1_ratio=l1_ratio,
+                class_weight=class_weight,
+                gram=block if l1_ratio == 0 else None,
+            )[0]
+    return steps
+
+
+def choose(found: Sequence[Candidate], select: str, within: float) -> Candidate:
+    """Choose one candidate by validation.
+
+    Parameters
+    ----------
+    select : 'best', 'sparsest' or 'shallowest'
+        The highest score (of equal ones the lowest log loss, then the fewest neurons); or, of those
+        whose score is at most `within` below the highest, the one with the fewest neurons, or the
+        lowest depth.
+    """
+
+    def rank(c: Candidate) -> tuple:
+        return (-c.step.score, c.step.log_loss, c.step.neurons, c.depth, c.eta)
+
+    best = min(found, key=rank)
+    if select == "best":
+        return best
+    # Scores are shares of a count: a hair keeps 'within' from losing one to rounding.
+    near = [c for c in found if c.step.score >= best.step.score - within - 1e-9]
+    if select == "sparsest":
+        return min(near, key=lambda c: (c.step.neurons, c.depth, *rank(c)))
+    return min(near, key=lambda c: (c.depth, c.step.neurons, *rank(c)))

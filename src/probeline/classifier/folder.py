@@ -1,0 +1,163 @@
+"""A classifier folder: `classifier.json`, `head.safetensors`, and the model's body where no one
+else could find it again.
+
+head.safetensors: coefficients float32 (p, K) in scaled space, intercept (K,), mean and scale (p,),
+layer and neuron int64 (p,), source int64 (p,) indexing the JSON's `sources`, a list of
+[representation, pooling].
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+import probeline
+from probeline.aggregate.grid import Candidate
+from probeline.aggregate.head import Head
+from probeline.aggregate.neurons import Neurons
+from probeline.errors import ProbelineError
+from probeline.files import read_json, replacing_folder, write_json
+from probeline.models.reference import ModelSource, resolve
+from probeline.models.weights import tokenizer_files, weight_files
+from probeline.probe.matrix import Scaler
+from probeline.probe.path import Step
+from probeline.probe.task import TaskData
+from probeline.versions import CLASSIFIER_FORMAT
+
+MANIFEST = "classifier.json"
+HEAD = "head.safetensors"
+BODY = "model"
+
+
+def write_classifier(
+    folder: str | os.PathLike,
+    head: Head,
+    task: TaskData,
+    model_spec: Mapping,
+    shard_meta: Mapping,
+    scores: Mapping,
+    provenance: Mapping,
+) -> None:
+    """Write the folder whole or not at all.
+
+    A hub or package model is referred to by its revision; the body of a model in a local folder is
+    copied into `model/`, so that the folder can be handed on.
+
+    Parameters
+    ----------
+    model_spec : mapping
+        The entry of `models:`.
+    shard_meta : mapping
+        Attributes of a shard the head was trained on: revision, resolved dtype, max_length.
+    scores : mapping
+        validation, test, metric, ...
+    """
+    source = resolve(model_spec["path"], model_spec.get("revision"))
+    pairs = list(
+        zip(head.neurons.representation.tolist(), head.neurons.pooling.tolist(), strict=True)
+    )
+    sources = list(dict.fromkeys(pairs))
+    model = {
+        "kind": source.kind,
+        "path": f"./{BODY}" if source.kind == "folder" else model_spec["path"],
+        "revision": shard_meta["revision"],
+        "tokenizer": None if source.kind == "folder" else model_spec.get("tokenizer"),
+        "tokenizer_hash": shard_meta["tokenizer_hash"],
+        "dtype": shard_meta["dtype"],
+        "max_length": int(shard_meta["max_length"]),
+        "trust_remote_code": bool(model_spec.get("trust_remote_code", False)),
+    }
+    manifest = {
+        "format": CLASSIFIER_FORMAT,
+        "probeline": probeline.__version__,
+        "model": model,
+        "task": task.name,
+        "labels": list(task.labels),
+        "multilabel": task.multilabel,
+        "sources": [list(pair) for pair in sources],
+        "depth": head.depth,
+        "neurons": len(head.neurons),
+        "eta": head.candidate.eta,
+        "step": asdict(head.step),
+        "scores": dict(scores),
+        "provenance": dict(provenance),
+    }
+    with replacing_folder(folder) as temporary:
+        if source.kind == "folder":
+            _copy_body(source, model_spec, temporary / BODY)
+        arrays = {
+            "coefficients": head.coefficients,
+            "intercept": head.intercept,
+            "mean": head.scaler.mean,
+            "scale": head.scaler.scale,
+            "layer": head.neurons.layer,
+            "neuron": head.neurons.neuron,
+            "source": np.array([sources.index(pair) for pair in pairs], np.int64),
+        }
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary / HEAD)
+        write_json(temporary / MANIFEST, manifest)
+
+
+def _copy_body(source: ModelSource, model_spec: Mapping, target: Path) -> None:
+    target.mkdir()
+    where = f"models: {model_spec['path']}"
+    other = model_spec.get("tokenizer")
+    tokenizer = resolve(other).folder if other else source.folder
+    files = [source.folder / "config.json", *weight_files(source.folder, where)]
+    files += source.folder.glob("*.index.json")
+    for file in {*files, *tokenizer_files(tokenizer, where)}:
+        shutil.copyfile(file, target / file.name)
+
+
+def read_manifest(folder: str | os.PathLike) -> dict:
+    """Read `classifier.json` of a folder.
+
+    Raises
+    ------
+    ProbelineError
+        If there is none, or it is of a version this library does not read.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise ProbelineError(
+            f"{folder}: not a classifier folder: it has no {MANIFEST}; give a folder like "
+            "results/classifiers/DATASET/TASK/MODEL"
+        )
+    manifest = read_json(path)
+    if manifest.get("format") != CLASSIFIER_FORMAT:
+        raise ProbelineError(
+            f"{path}: format {manifest.get('format')}, this version of probeline reads "
+            f"{CLASSIFIER_FORMAT}; train it again or install probeline {manifest.get('probeline')}"
+        )
+    return manifest
+
+
+def read_head(folder: str | os.PathLike) -> tuple[Head, dict]:
+    """Read a classifier's head and manifest; see `read_manifest` for what is raised."""
+    manifest = read_manifest(folder)
+    path = Path(folder) / HEAD
+    try:
+        arrays = load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise ProbelineError(f"{path}: not a complete safetensors file: {error}") from None
+    sources = np.array(manifest["sources"]).reshape(-1, 2)[arrays["source"]]
+    p = len(arrays["neuron"])
+    neurons = Neurons(
+        sources[:, 0], sources[:, 1], arrays["layer"], arrays["neuron"], np.zeros(p, np.int64)
+    )
+    step = Step(**manifest["step"])
+    head = Head(
+        neurons,
+        Scaler(arrays["mean"], arrays["scale"], np.ones(p, bool)),
+        arrays["coefficients"],
+        arrays["intercept"],
+        Candidate(manifest["eta"], manifest["depth"], p, step),
+    )
+    return head, manifest

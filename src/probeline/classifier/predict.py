@@ -1,0 +1,121 @@
+"""Load a classifier folder and classify texts, computing only the blocks it needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from probeline.activations.features import pooled_features
+from probeline.classifier.folder import read_head
+from probeline.errors import ProbelineError
+from probeline.models.load import load_model
+from probeline.probe.losses import sigmoid, softmax
+from probeline.results.predictions import two_columns
+
+
+def load(folder: str | os.PathLike, device: str = "auto") -> Classifier:
+    """Load a classifier folder written by the workflow.
+
+    Parameters
+    ----------
+    folder : path
+    device : 'auto', 'cpu', 'cuda' or 'mps'
+
+    Raises
+    ------
+    ProbelineError
+        If the folder is no classifier, or the model it refers to is missing or another revision.
+    """
+    return Classifier(folder, device)
+
+
+class Classifier:
+    """A sparse linear classifier over neurons of a frozen transformer.
+
+    Attributes
+    ----------
+    labels : list of str
+    multilabel : bool
+    depth : int
+        Blocks that are computed.
+    manifest : dict
+        The contents of classifier.json.
+    """
+
+    def __init__(self, folder: str | os.PathLike, device: str = "auto"):
+        self._head, self.manifest = read_head(folder)
+        self.labels: list[str] = self.manifest["labels"]
+        self.multilabel: bool = self.manifest["multilabel"]
+        self.depth: int = self._head.depth
+        model = dict(self.manifest["model"])
+        if model["kind"] == "folder":
+            model["path"] = str(Path(folder).resolve() / model["path"])
+        spec = model | {
+            "device": device,
+            "revision": model["revision"] if model["kind"] == "hub" else None,
+        }
+        decoder = any(name.startswith("decoder-") for name in self._head.neurons.representation)
+        self._model = load_model(spec, decoder=decoder)
+        self._check_revision(folder)
+        groups = self._head.neurons.groups()
+        self._wanted = [(r, layer, p, self._head.neurons.neuron[i]) for r, p, layer, i in groups]
+        self._order = np.argsort(np.concatenate([i for *_, i in groups] or [[]])).astype(np.int64)
+
+    def _check_revision(self, folder) -> None:
+        wanted = self.manifest["model"]["revision"]
+        if self._model.revision != wanted:
+            raise ProbelineError(
+                f"{folder}: was trained on {self.manifest['model']['path']} at revision {wanted}, "
+                f"but {self._model.revision} is installed; install that one or train again"
+            )
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Logits, float32 (texts, labels); a multi-label threshold is already taken off.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        pairs : sequence of str, optional
+            The second texts, for a classifier of text pairs.
+        """
+        activations = pooled_features(self._model, list(texts), pairs, self._wanted)
+        logits = self._head.logits(activations[:, self._order])
+        return logits if self.multilabel else two_columns(logits)
+
+    def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
+        logits = self.logits(texts, pairs)
+        if self.multilabel:
+            return sigmoid(logits + np.float32(self._head.step.threshold))
+        return softmax(logits)
+
+    def predict(
+        self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None
+    ) -> list[dict]:
+        """Classify texts.
+
+        Returns
+        -------
+        list of dict
+            One per text: ``label`` (str) or, for multi-label, ``labels`` (list of str); and
+            ``scores`` {label: probability}.
+        """
+        if isinstance(texts, str):
+            texts, pairs = [texts], None if pairs is None else [pairs]
+        texts = list(texts)
+        if any(not isinstance(text, str) for text in texts):
+            raise ProbelineError("predict: every text must be a string")
+        return list(self._answers(self.scores(texts, pairs)))
+
+    def _answers(self, scores: np.ndarray) -> Iterator[dict]:
+        threshold = float(sigmoid(np.array(self._head.step.threshold)))
+        for row in scores.tolist():
+            named = {k: round(v, 6) for k, v in zip(self.labels, row, strict=True)}
+            if self.multilabel:
+                chosen = [k for k, v in zip(self.labels, row, strict=True) if v > threshold]
+                yield {"labels": chosen, "scores": named}
+            else:
+                yield {"label": self.labels[int(np.argmax(row))], "scores": named}

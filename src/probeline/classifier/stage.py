@@ -1,0 +1,143 @@
+"""The classifier stage: of all grids of a model and task, the winner as a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from probeline import versions
+from probeline.activations.names import parse_name
+from probeline.activations.shards import open_shard
+from probeline.aggregate.grid import Candidate, choose
+from probeline.aggregate.head import Head, fit_head
+from probeline.aggregate.stage import load_columns, read_grid
+from probeline.classifier.folder import write_classifier
+from probeline.data.store import Dataset, read_dataset
+from probeline.files import write_json
+from probeline.probe.task import SPLITS, TaskData, task_data
+from probeline.results.predictions import write_predictions
+
+log = logging.getLogger(__name__)
+
+
+def build_classifier(
+    grids: Mapping[str, str | os.PathLike],
+    tables: Mapping[str, Sequence[str | os.PathLike]],
+    shards: Sequence[str | os.PathLike],
+    dataset_folder: str | os.PathLike,
+    task_name: str,
+    model_name: str,
+    model_spec: Mapping,
+    out_folder: str | os.PathLike,
+    predictions: Mapping[str, str | os.PathLike],
+    scores: str | os.PathLike,
+    etas: Sequence[float],
+    options: Mapping,
+    metric: str | None = None,
+    version: int = versions.CLASSIFIER,
+) -> None:
+    """Choose among all slugs and write the classifier folder, predictions and scores.
+
+    Two are fitted: what `options["select"]` chooses, which becomes the folder, and the sparsest
+    within `options["within"]` of the best.
+
+    Parameters
+    ----------
+    grids : mapping of slug to path
+    tables : mapping of slug to the neuron tables it combines
+    shards : sequence of path
+    predictions : mapping of 'selected' and 'smallest' to path
+    scores : path
+        JSON for the summary.
+    version : int
+        Of the stage; kept in the provenance.
+    """
+    dataset = read_dataset(dataset_folder, texts=False)
+    task = task_data(dataset, task_name, metric)
+    etas = sorted(etas)
+    found, slug_of = _all_candidates(grids)
+    by_name = {str(shard).rsplit("/", 1)[-1]: shard for shard in shards}
+    result = {}
+    for variant, rule in (("selected", options["select"]), ("smallest", "sparsest")):
+        started = time.perf_counter()
+        chosen = choose(found, rule, options["within"])
+        slug = slug_of[id(chosen)]
+        columns, activations = load_columns(tables[slug], shards, dataset, task, etas)
+        head = fit_head(columns, task, chosen, etas, options)
+        values = activations.of(head.neurons)
+        logits = {split: head.logits(values[task.rows[split]]) for split in SPLITS}
+        entry = _describe(head, slug, task, logits, time.perf_counter() - started)
+        result[variant] = entry
+        meta = _meta(dataset, model_name, slug, variant)
+        write_predictions(predictions[variant], task, logits, meta)
+        log.info(
+            "%s: %s, eta %g, depth %d, %d neurons: test %s %.4f",
+            variant,
+            slug,
+            entry["eta"],
+            entry["depth"],
+            entry["neurons"],
+            task.metric,
+            entry["test_score"],
+        )
+        if variant == "selected":
+            shard_meta = _shard_meta(head, by_name)
+            provenance = {
+                "dataset": dataset.name,
+                "dataset_fingerprint": dataset.fingerprint,
+                "model": model_name,
+                "slug": slug,
+                "select": rule,
+                "stage_version": version,
+                "pair": dataset.pairs is not None or bool(dataset.manifest["pair"]),
+                "rows": {split: len(rows) for split, rows in task.rows.items()},
+            }
+            write_classifier(out_folder, head, task, model_spec, shard_meta, entry, provenance)
+    write_json(scores, result)
+
+
+def _all_candidates(grids: Mapping) -> tuple[list[Candidate], dict[int, str]]:
+    found, slug_of = [], {}
+    for slug, path in grids.items():
+        candidates = read_grid(path)[0]
+        found += candidates
+        slug_of |= {id(candidate): slug for candidate in candidates}
+    return found, slug_of
+
+
+def _describe(head: Head, slug: str, task: TaskData, logits: Mapping, seconds: float) -> dict:
+    return {
+        "slug": slug,
+        "metric": task.metric,
+        "eta": head.candidate.eta,
+        "depth": head.depth,
+        "neurons": len(head.neurons),
+        "weights": int(np.count_nonzero(head.coefficients)),
+        "validation_score": head.step.score,
+        "test_score": task.score("test", logits["test"]),
+        "seconds": seconds,
+        "step": asdict(head.step),
+    }
+
+
+def _meta(dataset: Dataset, model: str, slug: str, variant: str) -> dict:
+    return {
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "model": model,
+        "method": "stc",
+        "variant": f"{variant}: {slug}",
+    }
+
+
+def _shard_meta(head: Head, by_name: Mapping) -> dict:
+    representation, pooling, layer, _ = head.neurons.groups()[0]
+    wanted = (representation, pooling, layer)
+    path = next(path for name, path in by_name.items() if parse_name(name) == wanted)
+    with open_shard(path) as shard:
+        return shard.meta

@@ -1,0 +1,114 @@
+"""The command `probeline`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from probeline import __version__
+from probeline.errors import ProbelineError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Probes on every layer of a transformer, and the sparse classifiers they lead to.",
+)
+
+
+@app.command()
+def predict(
+    classifier: Annotated[
+        Path, typer.Option(help="Folder written by the workflow: results/classifiers/...")
+    ],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="A .csv, .tsv, .jsonl or .txt file (a text per line), or - for stdin."),
+    ] = None,
+    text_column: Annotated[
+        str, typer.Option(help="Column or key of the text; two separated by a comma for pairs.")
+    ] = "text",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Classify texts: one line of JSON each, with the label and all scores."""
+    from probeline.classifier.inputs import read_inputs
+
+    batches = read_inputs(texts, input, text_column.split(","))
+    from probeline.classifier import load
+
+    loaded = load(classifier, device=device)
+    for first, second in batches:
+        for answer in loaded.predict(first, second):
+            typer.echo(json.dumps(answer, ensure_ascii=False))
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="Where `results/` lies.")] = Path(),
+) -> None:
+    """Print the table of results and where everything lies."""
+    from probeline.results.table import show as show_table
+
+    show_table(folder)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="Configuration file.")] = Path("config.yaml"),
+) -> None:
+    """Check a configuration whole: every mistake, one line each."""
+    from probeline.config import load
+    from probeline.workflow.plan import Plan
+
+    plan = Plan(load(config))
+    shards = sum(len(plan.shard_names(model)) for _, model in plan.pairs)
+    typer.echo(f"{config}: {len(plan.pairs)} (dataset, model) pairs, {shards} shards")
+
+
+@app.command()
+def fetch(
+    config: Annotated[Path, typer.Argument(help="Configuration file.")] = Path("config.yaml"),
+) -> None:
+    """Bring the hub models of a configuration into the local cache; print their commits."""
+    from probeline.config import load
+    from probeline.models.hub import fetch as fetch_model
+
+    settings = load(config)
+    for name in settings.models:
+        commit = fetch_model(settings.model_spec(name))
+        typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"probeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; the user's mistakes are one line each and exit status 1."""
+    try:
+        app()
+    except ProbelineError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"probeline: {line}", err=True)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The configuration: its keys, its check, and what each stage gets of it.
+
+Importing this package imports pydantic and yaml, nothing of the numeric kind: the Snakefile needs
+it every time it is parsed, which on a cluster is once per job.
+"""
+
+from __future__ import annotations
+
+from probeline.config.kinds import POOLINGS, REPRESENTATIONS, SLUG
+from probeline.config.load import load, validate
+from probeline.config.reading import read
+from probeline.config.schema import DEFAULT_TASK, Config
+
+__all__ = [
+    "DEFAULT_TASK",
+    "POOLINGS",
+    "REPRESENTATIONS",
+    "SLUG",
+    "Config",
+    "load",
+    "read",
+    "validate",
+]

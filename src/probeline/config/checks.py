@@ -1,0 +1,140 @@
+"""Mistakes between values that are each right alone: names that must exist, parts that must fit.
+
+Each check takes a `Draft` and skips what rests on a value already reported as wrong, so that one
+mistake gives one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from probeline.config.dataset_checks import dataset_problems
+from probeline.config.draft import Draft
+from probeline.config.keys import Problem
+from probeline.config.schema import Config, names
+from probeline.config.words import hint, path_words, shown
+
+
+def cross_problems(draft: Draft) -> list[Problem]:
+    """Return every mistake between values that are each right alone."""
+    found: list[Problem] = []
+    found += _model_problems(draft)
+    for name, entry in draft.config.datasets.items():
+        found += dataset_problems(entry, ("datasets", name), draft.sure)
+    found += _run_problems(draft)
+    found += _probe_problems(draft)
+    found += _combination_problems(draft)
+    found += _layer_problems(draft)
+    return found
+
+
+def _model_problems(draft: Draft) -> Iterator[Problem]:
+    for name, model in draft.config.models.items():
+        local = model.path.startswith(("package:", "./", "../", "/", "~"))
+        path = ("models", name, "revision")
+        if local and model.revision is not None and draft.sure("models", name, "path"):
+            yield path, f"only hub models have revisions, and {shown(model.path)} is a local one"
+
+
+def _run_problems(draft: Draft) -> Iterator[Problem]:
+    for index, run in enumerate(draft.config.runs or []):
+        for key, section in (("model", "models"), ("dataset", "datasets")):
+            known = list(getattr(draft.config, section))
+            # A whole section that is missing or misspelt makes every name unknown.
+            if (section,) in draft.doubtful or not draft.sure("runs", index, key):
+                continue
+            for name in names(getattr(run, key)):
+                if name not in known and draft.sure(section, name):
+                    line = f"{shown(name)} is not one of {section} ({', '.join(known)})"
+                    yield ("runs", index, key), line + hint(name, known)
+
+
+def _probe_problems(draft: Draft) -> Iterator[Problem]:
+    for key in ("representations", "poolings"):
+        chosen, stored = getattr(draft.config.probe, key), getattr(draft.config.extract, key)
+        if chosen == "all" or not (draft.sure("probe", key) and draft.sure("extract", key)):
+            continue
+        for value in chosen:
+            if value not in stored:
+                yield (
+                    ("probe", key),
+                    f"'{value}' is not stored: extract.{key} holds {', '.join(stored)}",
+                )
+
+
+def _combination_problems(draft: Draft) -> Iterator[Problem]:
+    sections = [(s, k) for s in ("extract", "probe") for k in ("representations", "poolings")]
+    if not all(draft.sure(*path) for path in sections):
+        return
+    probed = [".".join(pair) for pair in draft.config.probed()]
+    for name, members in draft.config.combinations.items():
+        for member in members:
+            if member not in probed and draft.sure("combinations", name):
+                yield (
+                    ("combinations", name),
+                    f"'{member}' is not probed: probe and extract leave {', '.join(probed)}",
+                )
+
+
+def _layer_problems(draft: Draft) -> Iterator[Problem]:
+    config = draft.config
+    needed = [("extract", "representations"), ("probe", "representations"), ("probe", "layers")]
+    if not all(draft.sure(*path) for path in needed):
+        return
+    representations = list(dict.fromkeys(r for r, _ in config.probed()))
+    if not representations:  # reported as not stored
+        return
+    first = {r: 1 if r.endswith("ffn") else 0 for r in representations}
+    yield from _layers_without_use(config, first)
+    if draft.sure("aggregate", "depths"):
+        yield from _depths_without_layer(config, first)
+    if not any(r.startswith("decoder") for r in representations):
+        yield from _beyond_last(draft)
+
+
+def _layers_without_use(config: Config, first: dict[str, int]) -> Iterator[Problem]:
+    layers = config.probe.layers
+    if layers == "all":
+        return
+    if 0 in layers and 0 not in first.values():
+        yield ("probe", "layers"), "0 holds embeddings, for hidden only; layers of ffn start at 1"
+        return
+    for representation, start in first.items():
+        if layers[-1] < start:
+            yield (
+                ("probe", "layers"),
+                f"{shown(layers)} leaves no layer of {representation}, whose layers start at "
+                f"{start}; leave it out of probe.representations",
+            )
+
+
+def _depths_without_layer(config: Config, first: dict[str, int]) -> Iterator[Problem]:
+    if config.aggregate.depths == "all":
+        return
+    least = min(first.values())
+    if config.probe.layers != "all":
+        least = max(least, config.probe.layers[0])
+    for depth in config.aggregate.depths:
+        if depth < least:
+            yield (
+                ("aggregate", "depths"),
+                f"depth {depth} holds no probed layer: the first one is {least}",
+            )
+
+
+def _beyond_last(draft: Draft) -> Iterator[Problem]:
+    config = draft.config
+    wanted: list[tuple[tuple, Iterable[int] | str]] = [
+        (("probe", "layers"), config.probe.layers),
+        (("aggregate", "depths"), config.aggregate.depths),
+    ]
+    running = {model for _, model in config.pairs()}
+    for path, numbers in wanted:
+        for name in (n for n in config.models if n in running):
+            last = config.models[name].layers
+            if numbers == "all" or last is None or not draft.sure("models", name, "layers"):
+                continue
+            beyond = [str(n) for n in numbers if n > last]
+            if beyond and draft.sure(*path):
+                where = path_words(("models", name))
+                yield path, f"{', '.join(beyond)} is beyond the last layer of {where}, {last}"

@@ -1,0 +1,1 @@
+"""Texts and labels: reading, checking, splitting and storing datasets."""

@@ -1,0 +1,104 @@
+"""Artifacts are written under a temporary name in their own folder, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from probeline.errors import ProbelineError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+
+    Readers therefore see the old file, or the whole new one. The folder is made if missing. On
+    any error the temporary file is removed and `path` is left as it was.
+
+    Raises
+    ------
+    ProbelineError
+        If the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Like `replacing`, for a folder: the old one goes only when the new one is complete."""
+    path = Path(path)
+    token = uuid.uuid4().hex[:8]
+    temporary = path.with_name(f".{path.name}.{token}.tmp")
+    old = path.with_name(f".{path.name}.{token}.old")
+    with explained(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if path.exists():
+                path.replace(old)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def explained(path: str | os.PathLike) -> Iterator[None]:
+    """Turn the operating system's refusals about writing `path` into a `ProbelineError`."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or _errno_in_text(str(error))
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise ProbelineError(
+                f"{path}: no space left on the disk; free some or write results elsewhere, "
+                "then run the same command again"
+            ) from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise ProbelineError(f"{path}: cannot be written: {os.strerror(number)}") from error
+        raise
+
+
+def _errno_in_text(text: str) -> int | None:
+    """h5py raises OSError without errno; the number stands in its message."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if f"errno = {number}," in text:
+            return number
+    return None
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: object) -> None:
+    """Write `value` as indented JSON, whole or not at all. NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Read a JSON object; a missing or broken file is a `ProbelineError` that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProbelineError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ProbelineError(f"{path}: not a complete JSON file: {error}") from None

@@ -1,0 +1,1 @@
+"""Models: where they lie, what shape they have, and their bodies, frozen."""

@@ -1,0 +1,138 @@
+"""The files of a model on disk: are they whole, and which exactly are they?
+
+Light: no torch, transformers or safetensors, only headers and bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+from probeline.errors import ProbelineError
+
+_LARGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
+
+# Every file that decides what a tokenizer does, of any tokenizer class in transformers.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "bpe.codes",
+)
+_VOCABULARY_FILES = tuple(
+    name
+    for name in TOKENIZER_FILES
+    if name not in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+)
+
+
+def weight_files(folder: Path, where: str) -> list[Path]:
+    """Return the files that hold the weights, in the order transformers prefers; all of them whole.
+
+    Raises
+    ------
+    ProbelineError
+        If there are none, one that an index names is missing, or a safetensors file is shorter or
+        longer than its header says (half-copied).
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            files = [folder / name]
+        elif index.is_file():
+            files = _indexed_files(index)
+        else:
+            continue
+        for file in files:
+            if file.suffix == ".safetensors":
+                check_safetensors(file)
+        return files
+    if (folder / "adapter_model.safetensors").is_file():
+        raise ProbelineError(
+            f"{where}: holds only an adapter (adapter_model.safetensors); merge it into its base "
+            "model and save that"
+        )
+    raise ProbelineError(
+        f"{where}: no weights: {folder} has neither model.safetensors nor pytorch_model.bin"
+    )
+
+
+def check_safetensors(path: Path) -> None:
+    """Compare a safetensors file's length with its header.
+
+    Format: 8 bytes little-endian header length, a JSON header with `data_offsets`, the data.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        start = handle.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= _LARGEST_HEADER:
+            raise ProbelineError(
+                f"{path}: not a safetensors file ({size:,} bytes; a Git LFS pointer or an empty "
+                "download?); copy it again"
+            )
+        raw = handle.read(length)
+    try:
+        header = json.loads(raw) if len(raw) == length else None
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ProbelineError(
+            f"{path}: half-copied or damaged: its header cannot be read; copy it again"
+        ) from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ProbelineError(
+            f"{path}: half-copied or damaged: {size:,} bytes, its header says {expected:,}; "
+            "copy it again"
+        )
+
+
+def files_hash(files: list[Path]) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 over names and contents of `files`, in order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as handle:
+            while chunk := handle.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_files(folder: Path, where: str) -> list[Path]:
+    """Return the tokenizer's files in `folder`.
+
+    Raises
+    ------
+    ProbelineError
+        If there is no vocabulary. transformers would go on with an empty one.
+    """
+    if not any((folder / name).is_file() for name in _VOCABULARY_FILES):
+        raise ProbelineError(
+            f"{where}: no tokenizer: {folder} has none of tokenizer.json, vocab.txt, vocab.json, "
+            "spiece.model, tokenizer.model; set `tokenizer:` to a model that has one"
+        )
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def _indexed_files(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ProbelineError(f"{index}: not a complete index of weight files") from None
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ProbelineError(
+            f"{index.parent}: {len(missing)} of {len(names)} weight files are missing "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); copy them again"
+        )
+    return [index.parent / name for name in names]

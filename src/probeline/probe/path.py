@@ -1,0 +1,148 @@
+"""A path of penalties, warm-started from the largest down, one solution chosen on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from probeline.probe.losses import LogisticLoss
+from probeline.probe.smooth import fit_l2
+from probeline.probe.solver import Fit, fit_l1, largest_penalty, null_fit
+
+# L2 has no penalty at which the solution becomes zero; with standardised features, this one lies
+# above every useful one.
+_LARGEST_L2 = 1.0
+# A path ends when validation has not improved over this many penalties...
+_PATIENCE = 2
+# ...or the training loss is this share of the null model's.
+_SATURATED = 1e-3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One penalty of a path.
+
+    Attributes
+    ----------
+    penalty : float
+        lambda of the objective (see `probeline.probe.solver`).
+    C : float
+        The same in scikit-learn's terms: 1 / (lambda n).
+    score, log_loss : float
+        On validation.
+    threshold : float
+        Logit above which a label is predicted (multi-label; 0 otherwise), chosen on validation.
+    nonzero : int
+        Non-zero weights.
+    neurons : int
+        Features with a non-zero weight for any class.
+    """
+
+    penalty: float
+    C: float
+    l1_ratio: float
+    class_weight: str | None
+    score: float
+    log_loss: float
+    threshold: float
+    nonzero: int
+    neurons: int
+    objective: float
+    gap: float
+    iterations: int
+    converged: bool
+
+
+Evaluate = Callable[[Fit], tuple[float, float, float]]
+
+
+def penalties_of(options: Mapping, l1_ratio: float, null: Fit, n: int) -> np.ndarray:
+    """Resolve `penalties`: 'auto' or scikit-learn C values, as lambdas from the largest down."""
+    if options["penalties"] != "auto":
+        return np.sort([1.0 / (C * n) for C in options["penalties"]])[::-1]
+    largest = largest_penalty(null, l1_ratio) if l1_ratio > 0 else _LARGEST_L2
+    return largest * np.geomspace(1.0, options["path_ratio"], options["path_length"])
+
+
+def run_path(
+    XT: np.ndarray,
+    loss: LogisticLoss,
+    evaluate: Evaluate,
+    options: Mapping,
+    *,
+    l1_ratio: float,
+    class_weight: str | None = None,
+    gram: np.ndarray | None = None,
+) -> tuple[list[Step], list[Fit]]:
+    """Fit every penalty until validation stops improving.
+
+    Parameters
+    ----------
+    XT : ndarray of float32, shape (p, n)
+        Centred features by rows (`Scaler.apply` of the training rows).
+    evaluate : callable
+        Fit -> (validation score, validation log loss, threshold).
+    options : mapping
+        penalties, path_length, path_ratio, tolerance, max_iterations.
+    gram : ndarray, shape (p, p), optional
+        XT XT^T / n, for l1_ratio = 0; computed when missing.
+
+    Returns
+    -------
+    steps, fits
+        In path order. A stated list of C values is never cut short.
+    """
+    n = XT.shape[1]
+    null = null_fit(XT, loss)
+    steps, fits, fit = [], [], null
+    best, since_best = -np.inf, 0
+    if l1_ratio == 0 and gram is None:
+        gram = XT @ XT.T / XT.dtype.type(n)
+    solver = {"tolerance": options["tolerance"], "max_iterations": options["max_iterations"]}
+    for penalty in penalties_of(options, l1_ratio, null, n):
+        if l1_ratio > 0:
+            fit = fit_l1(XT, loss, float(penalty), alpha=l1_ratio, start=fit, **solver)
+        else:
+            fit = fit_l2(XT, loss, float(penalty), gram=gram, start=fit, **solver)
+        steps.append(_step(fit, float(penalty), n, l1_ratio, class_weight, evaluate(fit)))
+        fits.append(fit)
+        improved = steps[-1].score > best
+        best, since_best = max(best, steps[-1].score), 0 if improved else since_best + 1
+        if options["penalties"] == "auto" and _may_stop(steps, since_best, null):
+            break
+    return steps, fits
+
+
+def _may_stop(steps: list[Step], since_best: int, null: Fit) -> bool:
+    # While the log loss still falls the score may only be pausing.
+    falling = len(steps) > 1 and steps[-1].log_loss < steps[-2].log_loss
+    saturated = steps[-1].objective < _SATURATED * null.objective
+    return saturated or (since_best >= _PATIENCE and not falling)
+
+
+def _step(fit, penalty, n, l1_ratio, class_weight, evaluation) -> Step:
+    score, log_loss, threshold = evaluation
+    used = fit.coefficients != 0
+    return Step(
+        penalty=penalty,
+        C=1.0 / (penalty * n),
+        l1_ratio=l1_ratio,
+        class_weight=class_weight,
+        score=score,
+        log_loss=log_loss,
+        threshold=threshold,
+        nonzero=int(used.sum()),
+        neurons=int(used.any(axis=1).sum()),
+        objective=fit.objective,
+        gap=fit.gap,
+        iterations=fit.iterations,
+        converged=fit.converged,
+    )
+
+
+def best_step(steps: list[Step]) -> int:
+    """Index of the best validation score; of equal ones the lowest log loss, then the first."""
+    order = [(-step.score, step.log_loss, i) for i, step in enumerate(steps)]
+    return min(order)[2]

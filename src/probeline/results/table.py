@@ -1,0 +1,91 @@
+"""The table of results in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from probeline.errors import ProbelineError
+
+_NAMES = {
+    ("stc", "selected"): "STC, selected",
+    ("stc", "smallest"): "STC, smallest",
+    ("probe", ""): "best single layer",
+    ("last-layer", ""): "last layer",
+    ("sentence-embedding", ""): "sentence embedding",
+}
+
+
+def show(folder: str | Path = ".", console: Console | None = None) -> None:
+    """Print the methods of every (dataset, task, model) under `folder`, and where things lie.
+
+    Raises
+    ------
+    ProbelineError
+        If there is no summary.
+    """
+    console = console or Console()
+    path = Path(folder) / "results" / "summary.parquet"
+    if not path.is_file():
+        raise ProbelineError(
+            f"{path}: no results here; run `snakemake --cores 2` first, or give the folder that "
+            "holds results/"
+        )
+    frame = pq.read_table(path).to_pandas()
+    for (dataset, task, model), cell in frame.groupby(["dataset", "task", "model"], sort=False):
+        console.print(_table(dataset, task, model, cell))
+    console.print(_places(Path(folder), frame), highlight=False)
+
+
+def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
+    metric = cell["metric"].iloc[0]
+    name = dataset if task == "label" else f"{dataset} / {task}"
+    table = Table(title=f"{name}, {model}: {metric}", title_justify="left")
+    for column in ("method", "features", "neurons", "depth", "validation", "test", "95 % interval"):
+        table.add_column(column, justify="left" if column in ("method", "features") else "right")
+    wide = {}
+    for row in cell.to_dict("records"):
+        key = (row["method"], row["variant"] if row["method"] == "stc" else "")
+        plain = row["method"] in ("probe", "last-layer") and not row["variant"].startswith("layer")
+        if row["method"] in ("probe", "last-layer") and not plain:
+            continue
+        if key in _NAMES:
+            wide.setdefault(key, {})[row["split"]] = row
+    for key in sorted(wide, key=lambda k: -wide[k]["test"]["score"]):
+        test, validation = wide[key]["test"], wide[key]["validation"]
+        table.add_row(
+            _NAMES[key],
+            _features(test),
+            str(test["neurons"]),
+            str(test["depth"]),
+            f"{validation['score']:.4f}",
+            f"{test['score']:.4f}",
+            f"{test['ci_low']:.4f} to {test['ci_high']:.4f}",
+        )
+    return table
+
+
+def _features(row: dict) -> str:
+    parts = [row["representation"], row["pooling"]]
+    if row["layer"] is not None and not pd.isna(row["layer"]):
+        parts.append(f"layer {int(row['layer'])}")
+    return " ".join(part for part in parts if part and not pd.isna(part))
+
+
+def _places(folder: Path, frame: pd.DataFrame) -> str:
+    first = frame.iloc[0]
+    classifier = folder / "results/classifiers" / first["dataset"] / first["task"] / first["model"]
+    lines = [
+        "",
+        f"every score        {folder / 'results/summary.csv'}",
+        f"figures            {folder / 'results/figures'}",
+        f"data cards         {folder / 'results/cards'}",
+        f"predictions        {folder / 'results/predictions'}",
+        f"classifiers        {folder / 'results/classifiers'}",
+        f'try one            probeline predict --classifier {classifier} "some text"',
+    ]
+    return "\n".join(lines)

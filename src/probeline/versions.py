@@ -1,0 +1,19 @@
+"""One integer per stage: raise it when a change of the library changes what that stage writes.
+
+Snakemake does not watch `src/`; every rule carries its stage's number in `params`, so raising one
+reruns that stage and what depends on it, and nothing else.
+"""
+
+DATASET = 1
+EXTRACT = 1
+PROBE = 1
+SPARSIFY = 1
+AGGREGATE = 1
+CLASSIFIER = 1
+SENTENCE_EMBEDDING = 1
+LAYERS = 1
+SUMMARY = 1
+FIGURES = 1
+
+SHARD_FORMAT = 1
+CLASSIFIER_FORMAT = 1

@@ -1,0 +1,18 @@
+"""What every workflow script does around its one call of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from threadpoolctl import threadpool_limits
+
+from probeline import logs
+
+
+@contextmanager
+def job(snakemake) -> Iterator[None]:
+    """Log to the rule's log file, keep to the rule's threads, report errors in one line."""
+    logs.set_up(str(snakemake.log[0]) if snakemake.log else None)
+    with logs.reported(), threadpool_limits(snakemake.threads):
+        yield

@@ -1,0 +1,302 @@
+"""What the workflow will make: names and numbers of files, from the configuration alone.
+
+The Snakefile asks here while it is parsed, in every cluster job too: no torch, no data, no network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from probeline import versions
+from probeline.activations.names import layers_of, shard_name, shard_names
+from probeline.config import Config
+from probeline.data.paths import source_files, source_fingerprint
+from probeline.errors import ConfigError, ProbelineError
+from probeline.models.reference import ModelShape, read_shape, resolve
+
+# Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
+# its start, and a model of any size still gives several jobs.
+_NEURONS_PER_JOB = 10_000
+
+
+class Plan:
+    """Files of a run.
+
+    Parameters
+    ----------
+    config : Config
+
+    Raises
+    ------
+    ConfigError
+        If a model has no known number of layers, or a path of the configuration does not exist;
+        all of them at once.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.pairs = config.pairs()
+        self.models = list(dict.fromkeys(model for _, model in self.pairs))
+        self.datasets = list(dict.fromkeys(dataset for dataset, _ in self.pairs))
+        self.shapes: dict[str, ModelShape] = {}
+        self._sources: dict[str, tuple[list[str], str | None]] = {}
+        self._read_all()
+
+    def _read_all(self) -> None:
+        problems = []
+        for model in self.models:
+            try:
+                self.shapes[model] = read_shape(self.config.model_spec(model))
+                self._check_layers(model)
+            except ProbelineError as error:
+                problems.append(f"models.{model}: {error}")
+        for dataset in self.datasets:
+            try:
+                self._sources[dataset] = self._source(dataset)
+            except ProbelineError as error:
+                problems.append(f"datasets.{dataset}: {error}")
+        if problems:
+            raise ConfigError(problems)
+
+    def _check_layers(self, model: str) -> None:
+        layers = self.config.probe.layers
+        if layers == "all":
+            return
+        known = {n for r, _ in self.config.probed() for n in layers_of(self.shapes[model], r)}
+        for layer in layers:
+            if layer not in known:
+                raise ProbelineError(
+                    f"probe.layers: {layer} is out of range; the model has layers "
+                    f"{min(known)} to {max(known)}"
+                )
+
+    @cached_property
+    def data_root(self) -> str | None:
+        return self.config.data_root or os.environ.get("PROBELINE_DATA_ROOT")
+
+    def _source(self, dataset: str) -> tuple[list[str], str | None]:
+        spec = self.config.dataset_spec(dataset)
+        files = [str(path) for path in source_files(spec, self.data_root)]
+        if files or spec["loader"] == "hub":
+            return files, None
+        return [], source_fingerprint(spec, self.data_root)
+
+    # Slices of the configuration, one per rule
+
+    def dataset_files(self, dataset: str) -> list[str]:
+        """Files a dataset is read from; none for the hub and for folders."""
+        return self._sources[dataset][0]
+
+    def dataset_params(self, dataset: str) -> dict:
+        spec = self.config.dataset_spec(dataset)
+        spec.pop("metric")
+        return {
+            "spec": spec,
+            "seed": self.config.seed,
+            "source": self._sources[dataset][1],
+            "version": versions.DATASET,
+        }
+
+    def model_files(self, model: str) -> list[str]:
+        """Files of a model in a local folder: when they change, activations are stale."""
+        source = resolve(self.config.models[model].path, self.config.models[model].revision)
+        if source.kind != "folder":
+            return []
+        suffixes = {".json", ".safetensors", ".bin", ".txt", ".model"}
+        return sorted(str(p) for p in source.folder.iterdir() if p.suffix in suffixes)
+
+    def is_hub(self, model: str) -> bool:
+        spec = self.config.models[model]
+        return resolve(spec.path, spec.revision).kind == "hub"
+
+    def extract_params(self, model: str) -> dict:
+        spec = self.config.model_spec(model)
+        spec.pop("layers", None)
+        options = self.config.section("extract")
+        return {
+            "model": model,
+            "spec": spec,
+            "options": options,
+            "seed": self.config.seed,
+            "version": versions.EXTRACT,
+            "shard_format": versions.SHARD_FORMAT,
+        }
+
+    def probe_params(self, dataset: str, task: str) -> dict:
+        options = self.config.section("probe")
+        # Which probes there are is no matter of how one is trained.
+        for key in ("layers", "layers_per_job", "poolings", "representations"):
+            options.pop(key)
+        metric = self.config.metric(dataset, task)
+        return {"options": options, "metric": metric, "version": versions.PROBE}
+
+    def aggregate_params(self, dataset: str, task: str) -> dict:
+        return {
+            "etas": self.config.section("sparsify")["etas"],
+            "options": self.config.section("aggregate"),
+            "metric": self.config.metric(dataset, task),
+            "version": versions.AGGREGATE,
+        }
+
+    def classifier_params(self, dataset: str, task: str, model: str) -> dict:
+        slugs = self.slugs(model)
+        spec = self.config.model_spec(model)
+        return {
+            "grids": self.grids(dataset, task, model),
+            "tables": {slug: self.tables(dataset, task, model, slug) for slug in slugs},
+            "etas": self.config.section("sparsify")["etas"],
+            "options": self.config.section("aggregate"),
+            "metric": self.config.metric(dataset, task),
+            "model_spec": {
+                key: spec[key] for key in ("path", "revision", "tokenizer", "trust_remote_code")
+            },
+            "version": versions.CLASSIFIER,
+        }
+
+    def layers_params(self, dataset: str, task: str) -> dict:
+        return {"metric": self.config.metric(dataset, task), "version": versions.LAYERS}
+
+    def embedding_params(self, dataset: str, task: str) -> dict:
+        options = self.config.section("sentence_embedding")
+        options["class_weight"] = self.config.aggregate.class_weight
+        return {
+            "options": options,
+            "metric": self.config.metric(dataset, task),
+            "version": versions.SENTENCE_EMBEDDING,
+        }
+
+    # Files
+
+    def dataset_artifacts(self, dataset: str) -> dict[str, str]:
+        folder = f"results/datasets/{dataset}"
+        return {
+            "texts": f"{folder}/texts.parquet",
+            "labels": f"{folder}/labels.parquet",
+            "manifest": f"{folder}/dataset.json",
+        }
+
+    def shard_names(self, model: str) -> list[str]:
+        extract = self.config.extract
+        return shard_names(self.shapes[model], extract.representations, extract.poolings)
+
+    def layers(self, model: str, representation: str) -> list[int]:
+        """Layers that are probed."""
+        wanted = self.config.probe.layers
+        every = layers_of(self.shapes[model], representation)
+        return [layer for layer in every if wanted == "all" or layer in wanted]
+
+    def names(self, model: str, representation: str, pooling: str) -> list[str]:
+        """File names of the probed layers, the same for shards and probes."""
+        shape = self.shapes[model]
+        return [
+            shard_name(shape, representation, pooling, layer)
+            for layer in self.layers(model, representation)
+        ]
+
+    def chunks(self, model: str, representation: str) -> list[list[str]]:
+        """File names of the probes of one job, `{pooling}` left open."""
+        shape = self.shapes[model]
+        names = [
+            shard_name(shape, representation, "mean", layer).replace(".mean.", ".{pooling}.")
+            for layer in self.layers(model, representation)
+        ]
+        size = self.config.probe.layers_per_job
+        if size == "auto":
+            # By the model alone, so that no other edit moves a probe to another job.
+            size = max(1, _NEURONS_PER_JOB // (shape.width(representation) or 1024))
+        return [names[i : i + size] for i in range(0, len(names), size)]
+
+    def shards(self, dataset: str, model: str, sources: list[tuple[str, str]]) -> list[str]:
+        folder = f"results/activations/{dataset}/{model}"
+        return [f"{folder}/{name}" for r, p in sources for name in self.names(model, r, p)]
+
+    def probes(self, dataset: str, task: str, model: str, sources: list) -> list[str]:
+        folder = f"results/probes/{dataset}/{task}/{model}"
+        return [f"{folder}/{name}" for r, p in sources for name in self.names(model, r, p)]
+
+    def probed(self, model: str) -> list[tuple[str, str]]:
+        """(representation, pooling) with at least one probed layer in this model."""
+        return [(r, p) for r, p in self.config.probed() if self.layers(model, r)]
+
+    def slugs(self, model: str) -> dict[str, list[tuple[str, str]]]:
+        """What is aggregated: single (representation, pooling), then combinations."""
+        single = {f"{r}.{p}": [(r, p)] for r, p in self.probed(model)}
+        return single | self.config.combined()
+
+    def representations(self, model: str) -> list[str]:
+        return list(dict.fromkeys(r for r, _ in self.probed(model)))
+
+    def tables(self, dataset: str, task: str, model: str, slug: str) -> list[str]:
+        folder = f"results/neurons/{dataset}/{task}/{model}"
+        return [f"{folder}/{r}.{p}.parquet" for r, p in self.slugs(model)[slug]]
+
+    def grids(self, dataset: str, task: str, model: str) -> dict[str, str]:
+        folder = f"results/aggregates/{dataset}/{task}/{model}"
+        return {slug: f"{folder}/{slug}.parquet" for slug in self.slugs(model)}
+
+    def embedding_shard(self, model: str) -> str | None:
+        """File name of the mean-pooled last hidden state, None where it is not stored."""
+        if ("hidden", "mean") not in self.config.stored():
+            return None
+        return shard_name(self.shapes[model], "hidden", "mean", self.shapes[model].layers)
+
+    def cells(self) -> Iterator[tuple[str, str, str]]:
+        """(dataset, task, model) of every result."""
+        for dataset, model in self.pairs:
+            for task in self.config.tasks(dataset):
+                yield dataset, task, model
+
+    def cell_artifacts(self, dataset: str, task: str, model: str) -> dict[str, str]:
+        """Files of one cell by role; those of the baseline only where it can be computed."""
+        scores = f"results/scores/{dataset}/{task}/{model}"
+        files = {
+            "layers": f"results/layers/{dataset}/{task}/{model}.parquet",
+            "stc": f"{scores}/stc.json",
+            "classifier": f"results/classifiers/{dataset}/{task}/{model}",
+        }
+        if self.embedding_shard(model):
+            files["sentence_embedding"] = f"{scores}/sentence-embedding.json"
+        return files
+
+    def figure_inputs(self, dataset: str, task: str, model: str) -> dict[str, str]:
+        """Inputs of the figures by name."""
+        files = self.cell_artifacts(dataset, task, model)
+        inputs = {"layers": files["layers"], "scores": files["stc"]}
+        if "sentence_embedding" in files:
+            inputs["embedding"] = files["sentence_embedding"]
+        return inputs
+
+    def summary_entries(self) -> list[dict]:
+        """What the summary reads, one entry per cell."""
+        entries = []
+        for dataset, task, model in self.cells():
+            files = self.cell_artifacts(dataset, task, model)
+            predictions = f"results/predictions/{dataset}/{task}/{model}"
+            entries.append(
+                {
+                    "dataset": dataset,
+                    "task": task,
+                    "model": model,
+                    "source": self.config.models[model].path,
+                    "layers": files["layers"],
+                    "stc": files["stc"],
+                    "sentence_embedding": files.get("sentence_embedding"),
+                    "grids": self.grids(dataset, task, model),
+                    "predictions": predictions,
+                }
+            )
+        return entries
+
+
+def load_plan(raw: dict, source: str = "config.yaml", files: tuple = ()) -> Plan:
+    """Check a configuration as Snakemake hands it over and plan its run."""
+    from probeline.config import validate
+
+    config = validate(raw, source=source, files=files)
+    if config.data_root:
+        # Jobs find their files by it; in params it would rerun everything when data move.
+        os.environ["PROBELINE_DATA_ROOT"] = str(Path(config.data_root).expanduser())
+    return Plan(config)

@@ -1,0 +1,254 @@
+"""An extraction that is killed goes on at the last complete block, to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_datasets import write_texts
+from tiny_models import SENTENCES, build
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from probeline.activations.extract import extract
+from probeline.activations.shards import open_shard
+
+TEXTS = [f"{first} {second}" for first in SENTENCES for second in SENTENCES for _ in range(2)]
+BLOCK = 8
+BLOCKS = len(TEXTS) // BLOCK
+OPTIONS = {
+    "representations": ["ffn", "hidden"],
+    "poolings": ["first", "max", "mean"],
+    "storage_dtype": "float16",
+    "block_texts": BLOCK,
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """(dataset folder, model spec)"""
+    folder = build("bert", tmp_path_factory.mktemp("bert"))
+    data = write_texts(tmp_path_factory.mktemp("data"), TEXTS)
+    spec = {"path": str(folder), "dtype": "float32", "device": "cpu", "batch_tokens": 64}
+    return data, spec
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(inputs, folder)
+    return shard_bytes(folder)
+
+
+def run(inputs, folder: Path, **options) -> None:
+    data, spec = inputs
+    extract(data, "tiny", spec, {**OPTIONS, **options}, folder / "out", folder / "state", 42)
+
+
+def shard_bytes(folder: Path) -> dict[str, bytes]:
+    found = {path.name: path.read_bytes() for path in (folder / "out").glob("*.h5")}
+    for name in found:
+        with open_shard(folder / "out" / name):
+            pass
+    return found
+
+
+def counted(call) -> int:
+    """Forward passes of the whole model while `call` runs."""
+    calls = []
+
+    def count(module, args):
+        if type(module).__name__ == "BertModel":
+            calls.append(1)
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        call()
+    finally:
+        handle.remove()
+    return len(calls)
+
+
+def journal(folder: Path) -> list[dict]:
+    try:
+        lines = (folder / "state" / "journal.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+CODE = """
+import json, sys, time
+from pathlib import Path
+import torch
+from probeline.activations.extract import extract
+data, spec, options, folder = json.loads(sys.argv[1])
+folder = Path(folder)
+torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: time.sleep(0.0005))
+extract(Path(data), "tiny", spec, options, folder / "out", folder / "state", 42)
+"""
+
+
+@pytest.mark.parametrize("blocks", [1, 7])
+def test_killed_process_goes_on_at_the_last_complete_block(blocks, inputs, undisturbed, tmp_path):
+    data, spec = inputs
+    arguments = json.dumps([str(data), spec, OPTIONS, str(tmp_path)])
+    process = subprocess.Popen([sys.executable, "-c", CODE, arguments])
+    path = tmp_path / "state" / "journal.jsonl"
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.read_text().count("\n") < blocks:
+        assert process.poll() is None, "the extraction ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = len(journal(tmp_path))
+    assert blocks <= done < BLOCKS
+    assert not (tmp_path / "out").exists()
+
+    passes = counted(lambda: run(inputs, tmp_path))
+    timing = json.loads((tmp_path / "out" / "timing.json").read_text())
+    assert timing["resumed_blocks"] == done
+    assert timing["batches"] == passes
+    assert passes < counted(lambda: run(inputs, tmp_path / "whole"))
+    assert shard_bytes(tmp_path) == undisturbed
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start processes fast")
+def test_killed_at_any_moment_again_and_again(inputs, undisturbed, tmp_path):
+    """Never a file that the next run stumbles over, whatever it was doing."""
+    dice = random.Random(0)
+    began, places = time.monotonic(), set()
+    run(inputs, tmp_path / "timed")
+    whole = time.monotonic() - began
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            try:
+                run(inputs, tmp_path)
+            finally:
+                os._exit(0)
+        time.sleep(dice.uniform(0.05, 0.4) * whole)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        places.add(len(journal(tmp_path)))
+        if (tmp_path / "out" / "timing.json").exists():
+            break
+    run(inputs, tmp_path)
+    assert len(places) > 1
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+def interrupted(inputs, folder: Path, **options) -> int:
+    """Leave a partial extraction behind, as Ctrl-C does; return how many blocks it has."""
+    calls = []
+
+    def stop(module, args):
+        if type(module).__name__ == "BertModel":
+            calls.append(1)
+            if len(calls) > 20:
+                raise KeyboardInterrupt
+
+    handle = register_module_forward_pre_hook(stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(inputs, folder, **options)
+    finally:
+        handle.remove()
+    return len(journal(folder))
+
+
+def test_line_that_was_half_written(inputs, undisturbed, tmp_path):
+    done = interrupted(inputs, tmp_path)
+    assert done >= 2
+    with (tmp_path / "state" / "journal.jsonl").open("a") as file:
+        file.write('{"block": ')
+    run(inputs, tmp_path)
+    assert json.loads((tmp_path / "out" / "timing.json").read_text())["resumed_blocks"] == done
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "change", [{"poolings": ["first", "last"]}, {"block_texts": 5}, {"storage_dtype": "float32"}]
+)
+def test_state_of_other_settings_is_not_continued(inputs, tmp_path, change):
+    assert interrupted(inputs, tmp_path) > 0
+    run(inputs, tmp_path, **change)
+    assert json.loads((tmp_path / "out" / "timing.json").read_text())["resumed_blocks"] == 0
+    run(inputs, tmp_path / "fresh", **change)
+    assert shard_bytes(tmp_path) == shard_bytes(tmp_path / "fresh")
+
+
+def test_state_about_other_texts_is_not_continued(inputs, tmp_path):
+    assert interrupted(inputs, tmp_path) > 0
+    others = write_texts(tmp_path / "others", [text.upper() for text in TEXTS])
+    run((others, inputs[1]), tmp_path)
+    assert json.loads((tmp_path / "out" / "timing.json").read_text())["resumed_blocks"] == 0
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "overwrite"])
+def test_damaged_state_is_not_continued(inputs, undisturbed, tmp_path, damage):
+    assert interrupted(inputs, tmp_path) > 0
+    path = tmp_path / "state" / "shards" / "hidden.max.02.h5"
+    if damage == "truncate":
+        os.truncate(path, path.stat().st_size // 2)
+    elif damage == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(b"something else")
+    run(inputs, tmp_path)
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+def test_interrupted_while_finished_shards_are_moved(inputs, undisturbed, tmp_path):
+    """A folder stands where a shard should go: some shards are moved, others not yet."""
+    obstacle = tmp_path / "out" / "hidden.max.01.h5"
+    (obstacle / "inside").mkdir(parents=True)
+    with pytest.raises(OSError):
+        run(inputs, tmp_path)
+    moved = [path for path in (tmp_path / "out").glob("*.h5") if path.is_file()]
+    assert 0 < len(moved) < len(undisturbed)
+    (obstacle / "inside").rmdir()
+    obstacle.rmdir()
+    assert counted(lambda: run(inputs, tmp_path)) == 0
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+FULL = """
+mount -t tmpfs -o size=400k none "$1" || exit 77
+"$2" -c "$3" "$4" && exit 91
+mount -o remount,size=100m "$1"
+"$2" -c "$3" "$4" || exit 2
+mkdir "$5"
+cp -r "$1/out" "$5/"
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a tiny disk")
+def test_disk_that_fills_up_is_named_and_the_run_goes_on_later(inputs, undisturbed, tmp_path):
+    """Somebody else takes the space that was free at the start: here, a disk of 400 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    arguments = json.dumps([str(inputs[0]), inputs[1], OPTIONS, str(disk)])
+    code = CODE.replace("42)", "42, lambda folder: 10**12)")
+    command = ["unshare", "-rm", "sh", "-c", FULL, "sh", str(disk), sys.executable, code]
+    done = subprocess.run(
+        [*command, arguments, str(tmp_path / "kept")], capture_output=True, text=True
+    )
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip("this system does not let tests mount a tiny disk")
+    assert done.returncode == 0, done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert "ProbelineError" in line
+    assert "no space left on the disk" in line
+    timing = json.loads((tmp_path / "kept" / "out" / "timing.json").read_text())
+    assert timing["resumed_blocks"] > 0
+    assert shard_bytes(tmp_path / "kept") == undisturbed

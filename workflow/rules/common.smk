@@ -1,0 +1,30 @@
+# What names may look like, and lists several stages need.
+
+from probeline import versions
+from probeline.config import POOLINGS, REPRESENTATIONS, SLUG
+
+
+wildcard_constraints:
+    dataset=SLUG,
+    task=SLUG,
+    model=SLUG,
+    representation="|".join(REPRESENTATIONS),
+    pooling="|".join(POOLINGS),
+    layer=r"\d{2,3}",
+    slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+
+
+localrules:
+    all,
+
+
+cells = [plan.cell_artifacts(*cell) for cell in plan.cells()]
+figures = [
+    f"results/figures/{dataset}/{task}/{model}/{name}.svg"
+    for dataset, task, model in plan.cells()
+    for name in ("layers", "tradeoff")
+]
+
+
+def dataset_artifacts(wildcards):
+    return list(plan.dataset_artifacts(wildcards.dataset).values())

@@ -1,0 +1,47 @@
+rule fetch:
+    """Bring a hub model into the local cache and pin its commit."""
+    output:
+        "results/models/{model}.json",
+    params:
+        lambda wildcards: plan.config.model_spec(wildcards.model),
+    log:
+        "logs/fetch/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    localrule: True
+    script:
+        "../scripts/fetch.py"
+
+
+# One rule per model: how many shards there are is the model's. All are named, so that `--cache` can
+# share them; a cached rule may hold no benchmark, timing.json stands in.
+for model in plan.models:
+
+    rule:
+        name:
+            f"extract_{model}"
+        input:
+            texts="results/datasets/{dataset}/texts.parquet",
+            manifest="results/datasets/{dataset}/dataset.json",
+            model=plan.model_files(model),
+            pinned=f"results/models/{model}.json" if plan.is_hub(model) else [],
+        output:
+            multiext(
+                f"results/activations/{{dataset}}/{model}/",
+                *plan.shard_names(model),
+                "tokens.json",
+                "timing.json",
+            ),
+        params:
+            plan.extract_params(model),
+        log:
+            f"logs/extract/{{dataset}}/{model}.log",
+        cache: "omit-software"
+        conda:
+            "../../envs/gpu.yaml"
+        threads: 8
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        script:
+            "../scripts/extract.py"

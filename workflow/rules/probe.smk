@@ -1,0 +1,52 @@
+# One rule per model, representation and group of layers; a job trains the probes of a group. Its
+# inputs are the shards of all layers, so that another grouping reruns nothing.
+for model in plan.models:
+    for representation in plan.representations(model):
+        for number, names in enumerate(plan.chunks(model, representation)):
+
+            rule:
+                name:
+                    f"probe_{model}_{representation}_{number}"
+                input:
+                    dataset=dataset_artifacts,
+                    shards=lambda wildcards, model=model, representation=representation: (
+                        plan.shards(
+                            wildcards.dataset, model, [(representation, wildcards.pooling)]
+                        )
+                    ),
+                output:
+                    [f"results/probes/{{dataset}}/{{task}}/{model}/{name}" for name in names],
+                params:
+                    lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
+                log:
+                    f"logs/probe/{{dataset}}/{{task}}/{model}/{representation}.{{pooling}}.{number}.log",
+                benchmark:
+                    f"results/benchmarks/probe/{{dataset}}/{{task}}/{model}/{representation}.{{pooling}}.{number}.tsv"
+                conda:
+                    "../../envs/cpu.yaml"
+                threads: 1
+                resources:
+                    mem_mb=lambda wildcards, attempt: 4000 * attempt,
+                script:
+                    "../scripts/probe.py"
+
+
+rule sparsify:
+    """Rank the neurons of every layer's probe by importance."""
+    input:
+        lambda wildcards: plan.probes(
+            wildcards.dataset,
+            wildcards.task,
+            wildcards.model,
+            [(wildcards.representation, wildcards.pooling)],
+        ),
+    output:
+        "results/neurons/{dataset}/{task}/{model}/{representation}.{pooling}.parquet",
+    params:
+        {"version": versions.SPARSIFY},
+    log:
+        "logs/sparsify/{dataset}/{task}/{model}/{representation}.{pooling}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/sparsify.py"

@@ -1,0 +1,84 @@
+rule layers:
+    """Every probe's scores in one table; predictions of the best and of the last layer."""
+    input:
+        dataset=dataset_artifacts,
+        probes=lambda wildcards: plan.probes(
+            wildcards.dataset, wildcards.task, wildcards.model, plan.probed(wildcards.model)
+        ),
+        shards=probed_shards,
+    output:
+        table="results/layers/{dataset}/{task}/{model}.parquet",
+        probe="results/predictions/{dataset}/{task}/{model}/probe.h5",
+        last="results/predictions/{dataset}/{task}/{model}/last-layer.h5",
+    params:
+        lambda wildcards: plan.layers_params(wildcards.dataset, wildcards.task),
+    log:
+        "logs/layers/{dataset}/{task}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/layers.py"
+
+
+rule summary:
+    """Every score in one tidy table."""
+    input:
+        [list(files.values()) for files in cells],
+        [list(plan.grids(*cell).values()) for cell in plan.cells()],
+    output:
+        csv=report("results/summary.csv", caption="../report/summary.rst", category="Summary"),
+        parquet="results/summary.parquet",
+    params:
+        {"entries": plan.summary_entries(), "seed": plan.config.seed, "version": versions.SUMMARY},
+    log:
+        "logs/summary.log",
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/summary.py"
+
+
+rule layer_figure:
+    """Score by layer, with the last-layer and sentence-embedding lines."""
+    input:
+        unpack(lambda wildcards: plan.figure_inputs(**wildcards)),
+    output:
+        svg=report(
+            "results/figures/{dataset}/{task}/{model}/layers.svg",
+            caption="../report/layers.rst",
+            category="Score by layer",
+            labels={"dataset": "{dataset}", "task": "{task}", "model": "{model}"},
+        ),
+        png="results/figures/{dataset}/{task}/{model}/layers.png",
+    params:
+        {"version": versions.FIGURES},
+    log:
+        "logs/layer_figure/{dataset}/{task}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/layer_figure.py"
+
+
+rule tradeoff_figure:
+    """Score against the number of neurons kept."""
+    input:
+        unpack(lambda wildcards: plan.figure_inputs(**wildcards)),
+        grids=lambda wildcards: list(plan.grids(**wildcards).values()),
+    output:
+        svg=report(
+            "results/figures/{dataset}/{task}/{model}/tradeoff.svg",
+            caption="../report/tradeoff.rst",
+            category="Score against neurons",
+            labels={"dataset": "{dataset}", "task": "{task}", "model": "{model}"},
+        ),
+        png="results/figures/{dataset}/{task}/{model}/tradeoff.png",
+        table="results/tradeoff/{dataset}/{task}/{model}.csv",
+    params:
+        {"version": versions.FIGURES},
+    log:
+        "logs/tradeoff_figure/{dataset}/{task}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/tradeoff_figure.py"

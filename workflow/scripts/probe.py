@@ -1,0 +1,15 @@
+from pathlib import Path
+
+from probeline.workflow.job import job
+
+with job(snakemake):
+    from probeline.probe.stage import probe_shards
+
+    probe_shards(
+        snakemake.input.shards,
+        snakemake.output,
+        Path(snakemake.input.dataset[0]).parent,
+        snakemake.wildcards.task,
+        snakemake.params[0]["options"],
+        snakemake.params[0]["metric"],
+    )
