@@ -148,25 +148,30 @@ def _steps(columns, task, indices, gram, options) -> list[Step]:
     return steps
 
 
-def choose(found: Sequence[Candidate], select: str, within: float) -> Candidate:
+def choose(
+    found: Sequence[Candidate], select: str, within: float, noise: float = 0.0
+) -> Candidate:
     """Choose one candidate by validation.
 
     Parameters
     ----------
     select : 'best', 'sparsest' or 'shallowest'
-        The highest score (of equal ones the lowest log loss, then the fewest neurons); or, of those
-        whose score is at most `within` below the highest, the one with the fewest neurons, or the
-        lowest depth.
+        The best; or, of those whose score is at most `within` below the highest, the one with the
+        fewest neurons, or the lowest depth.
+    noise : float
+        The highest of thousands of scores on a few hundred texts is partly luck. 'best' is the
+        candidate with the lowest log loss among those within `noise` of the highest score (0: among
+        those that share it), then the one with the fewest neurons.
     """
 
     def rank(c: Candidate) -> tuple:
-        return (-c.step.score, c.step.log_loss, c.step.neurons, c.depth, c.eta)
+        return (c.step.log_loss, -c.step.score, c.step.neurons, c.depth, c.eta)
 
-    best = min(found, key=rank)
+    highest = max(c.step.score for c in found)
+    # Scores are shares of a count: a hair keeps a tolerance from losing one to rounding.
     if select == "best":
-        return best
-    # Scores are shares of a count: a hair keeps 'within' from losing one to rounding.
-    near = [c for c in found if c.step.score >= best.step.score - within - 1e-9]
+        return min((c for c in found if c.step.score >= highest - noise - 1e-9), key=rank)
+    near = [c for c in found if c.step.score >= highest - within - 1e-9]
     if select == "sparsest":
         return min(near, key=lambda c: (c.step.neurons, c.depth, *rank(c)))
     return min(near, key=lambda c: (c.depth, c.step.neurons, *rank(c)))

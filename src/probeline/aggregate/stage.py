@@ -57,7 +57,8 @@ def aggregate(
     etas = sorted(etas)
     columns, activations = load_columns(tables, shards, dataset, task, etas)
     found = search(columns, task, etas, options)
-    chosen = choose(found, options["select"], options["within"])
+    noise = task.noise(max(candidate.step.score for candidate in found))
+    chosen = choose(found, options["select"], options["within"], noise)
     head = fit_head(columns, task, chosen, etas, options)
     test = task.score("test", head.logits(select(activations, head)[task.rows["test"]]))
     seconds = time.perf_counter() - started

@@ -62,10 +62,11 @@ def build_classifier(
     etas = sorted(etas)
     found, slug_of = _all_candidates(grids)
     by_name = {str(shard).rsplit("/", 1)[-1]: shard for shard in shards}
+    noise = task.noise(max(candidate.step.score for candidate in found))
     result = {}
     for variant, rule in (("selected", options["select"]), ("smallest", "sparsest")):
         started = time.perf_counter()
-        chosen = choose(found, rule, options["within"])
+        chosen = choose(found, rule, options["within"], noise)
         slug = slug_of[id(chosen)]
         columns, activations = load_columns(tables[slug], shards, dataset, task, etas)
         head = fit_head(columns, task, chosen, etas, options)

@@ -63,6 +63,9 @@ def penalties_of(options: Mapping, l1_ratio: float, null: Fit, n: int) -> np.nda
     if options["penalties"] != "auto":
         return np.sort([1.0 / (C * n) for C in options["penalties"]])[::-1]
     largest = largest_penalty(null, l1_ratio) if l1_ratio > 0 else _LARGEST_L2
+    if largest == 0.0:
+        # Every feature is constant: the null model is the solution at any penalty.
+        return np.ones(1)
     return largest * np.geomspace(1.0, options["path_ratio"], options["path_length"])
 
 

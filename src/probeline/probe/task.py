@@ -55,6 +55,11 @@ class TaskData:
         """Mean unweighted log loss on validation: breaks ties between equal scores."""
         return make_loss(self.y["validation"], self.classes).value(logits)
 
+    def noise(self, score: float) -> float:
+        """Half a standard error of a share `score` of the validation texts."""
+        share = min(max(score, 0.0), 1.0)
+        return 0.5 * float(np.sqrt(share * (1 - share) / len(self.rows["validation"])))
+
     def class_weights(self, setting: str | list | None) -> list[str | None]:
         """Resolve 'auto': both for metrics that average over classes, none otherwise."""
         if setting == "auto":

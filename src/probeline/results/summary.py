@@ -44,7 +44,7 @@ _WHOLE = ("seed", "layer", "depth", "neurons")
 
 def metric_of(scores: str | os.PathLike) -> str:
     """The metric a scores file (stc.json) is about."""
-    return read_json(scores)["metric"]
+    return read_json(scores)["selected"]["metric"]
 
 
 def write_summary(
@@ -79,9 +79,10 @@ def write_summary(
 def _rows(entry: Mapping, seed: int) -> Iterator[dict]:
     base = {key: entry[key] for key in ("dataset", "task", "model", "source")} | {"seed": seed}
     stc = read_json(entry["stc"])
-    base["metric"] = stc["metric"]
+    metric = stc["selected"]["metric"]
+    base["metric"] = metric
     dataset = read_dataset(Path("results/datasets") / entry["dataset"], texts=False)
-    task = task_data(dataset, entry["task"], stc["metric"])
+    task = task_data(dataset, entry["task"], metric)
     folder = Path(entry["predictions"])
     layers = pq.read_table(entry["layers"]).to_pylist()
     for method, flag in (("last-layer", "last"), ("probe", "best")):
