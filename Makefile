@@ -35,7 +35,7 @@ help: ## print this list
 setup: $(STAMP) ## create .venv and install the pinned versions and this package
 
 run: $(STAMP) ## the main job on the default config, then its results and where everything lies
-	@$(IN_VENV) $(VENV)/bin/snakemake --cores $(CORES) $(SNAKEMAKE_ARGS)
+	@$(IN_VENV) $(VENV)/bin/probeline run --cores $(CORES) $(SNAKEMAKE_ARGS)
 	@$(IN_VENV) $(VENV)/bin/probeline show
 
 # Tests of one file or class share a worker, and thus their costly fixtures. In the order of the

@@ -13,9 +13,9 @@ min_version("9.27")
 
 # A configuration given by the user stands alone: Snakemake would merge ours into it key by key.
 if not workflow.config_settings.configfiles:
-    own = "config.yaml" if Path("config.yaml").is_file() else workflow.basedir + "/config.yaml"
+    own = Path("config.yaml")
 
-    configfile: own
+    configfile: own if own.is_file() else Path(workflow.basedir) / own
 
 
 try:

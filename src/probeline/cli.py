@@ -46,6 +46,21 @@ def predict(
             typer.echo(json.dumps(answer, ensure_ascii=False))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Option(help="Where `results/` goes.")] = Path(),
+    cores: Annotated[str, typer.Option(help="CPU cores to use, or all.")] = "all",
+) -> None:
+    """Run the workflow: snakemake with these and any further arguments.
+
+    After a run that was killed, its lock is removed and what it left half-done is made again.
+    """
+    from probeline.workflow.run import run_workflow
+
+    raise typer.Exit(run_workflow(directory, ["--cores", cores, *context.args]))
+
+
 @app.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="Where `results/` lies.")] = Path(),

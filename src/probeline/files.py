@@ -52,7 +52,12 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
             yield temporary
             if path.exists():
                 path.replace(old)
-            temporary.replace(path)
+            try:
+                temporary.replace(path)
+            except BaseException:
+                if old.exists():
+                    old.replace(path)
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
@@ -63,8 +68,9 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
     """Turn the operating system's refusals about writing `path` into a `ProbelineError`."""
     try:
         yield
-    except OSError as error:
-        number = error.errno or _errno_in_text(str(error))
+    except (OSError, RuntimeError) as error:
+        # h5py raises RuntimeError when a file cannot be closed, and OSError without errno.
+        number = getattr(error, "errno", None) or _errno_in_text(str(error))
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise ProbelineError(
                 f"{path}: no space left on the disk; free some or write results elsewhere, "
@@ -76,7 +82,7 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _errno_in_text(text: str) -> int | None:
-    """h5py raises OSError without errno; the number stands in its message."""
+    """HDF5's number for what the operating system said stands in its message."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         if f"errno = {number}," in text:
             return number

@@ -48,7 +48,12 @@ def rank_neurons(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def kept_count(cumulative: np.ndarray, eta: float) -> int:
-    """Length of the shortest prefix whose cumulative share reaches `eta` (0 for no neurons)."""
+    """Length of the shortest prefix whose cumulative share reaches `eta` (0 for no neurons).
+
+    All of them at eta = 1, also where the last weights are too small to change the sum.
+    """
+    if eta >= 1:
+        return len(cumulative)
     # A relative hair below eta: 0.1 + 0.2 must reach 0.3.
     return min(int(np.searchsorted(cumulative, eta * (1 - 1e-12))) + 1, len(cumulative))
 

@@ -5,6 +5,7 @@ reruns that stage and what depends on it, and nothing else.
 """
 
 DATASET = 1
+CARD = 1
 EXTRACT = 1
 PROBE = 1
 SPARSIFY = 1

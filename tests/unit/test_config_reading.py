@@ -40,7 +40,7 @@ def test_the_repository_configuration_is_right():
     checked = load(ROOT / "config.yaml")
     assert checked.pairs() == [("bbc", "minilm")]
     assert checked.model_spec("minilm")["max_length"] == 128
-    assert checked.combined() == {"mean-all": [("ffn", "mean"), ("hidden", "mean")]}
+    assert checked.combined()["mean-all"] == [("ffn", "mean"), ("hidden", "mean")]
 
 
 @pytest.mark.parametrize(

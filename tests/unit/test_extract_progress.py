@@ -31,7 +31,11 @@ def test_log_lines_without_a_terminal():
 
 def test_bar_on_a_terminal():
     pty = pytest.importorskip("pty", reason="needs a Unix terminal")
+    import termios
+
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    os.set_blocking(ours, False)
     done = subprocess.run(
         [sys.executable, "-c", CODE], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True
     )

@@ -1,12 +1,3 @@
-def slug_shards(wildcards):
-    sources = plan.slugs(wildcards.model)[wildcards.slug]
-    return plan.shards(wildcards.dataset, wildcards.model, sources)
-
-
-def probed_shards(wildcards):
-    return plan.shards(wildcards.dataset, wildcards.model, plan.probed(wildcards.model))
-
-
 rule aggregate:
     """Search eta x depth x penalty over the kept neurons of all layers."""
     input:
@@ -15,8 +6,6 @@ rule aggregate:
         shards=slug_shards,
     output:
         "results/aggregates/{dataset}/{task}/{model}/{slug}.parquet",
-    params:
-        lambda wildcards: plan.aggregate_params(wildcards.dataset, wildcards.task),
     log:
         "logs/aggregate/{dataset}/{task}/{model}/{slug}.log",
     benchmark:
@@ -25,6 +14,8 @@ rule aggregate:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
+    params:
+        lambda wildcards: plan.aggregate_params(wildcards.dataset, wildcards.task),
     script:
         "../scripts/aggregate.py"
 
@@ -44,8 +35,6 @@ rule classifier:
         selected="results/predictions/{dataset}/{task}/{model}/stc.h5",
         smallest="results/predictions/{dataset}/{task}/{model}/stc-smallest.h5",
         scores="results/scores/{dataset}/{task}/{model}/stc.json",
-    params:
-        lambda wildcards: plan.classifier_params(**wildcards),
     log:
         "logs/classifier/{dataset}/{task}/{model}.log",
     benchmark:
@@ -54,5 +43,7 @@ rule classifier:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
+    params:
+        lambda wildcards: plan.classifier_params(**wildcards),
     script:
         "../scripts/classifier.py"

@@ -9,13 +9,13 @@ rule sentence_embedding:
     output:
         predictions="results/predictions/{dataset}/{task}/{model}/sentence-embedding.h5",
         scores="results/scores/{dataset}/{task}/{model}/sentence-embedding.json",
-    params:
-        lambda wildcards: plan.embedding_params(wildcards.dataset, wildcards.task),
     log:
         "logs/sentence_embedding/{dataset}/{task}/{model}.log",
     benchmark:
         "results/benchmarks/sentence_embedding/{dataset}/{task}/{model}.tsv"
     conda:
         "../../envs/cpu.yaml"
+    params:
+        lambda wildcards: plan.embedding_params(wildcards.dataset, wildcards.task),
     script:
         "../scripts/sentence_embedding.py"

@@ -28,3 +28,12 @@ figures = [
 
 def dataset_artifacts(wildcards):
     return list(plan.dataset_artifacts(wildcards.dataset).values())
+
+
+def slug_shards(wildcards):
+    sources = plan.slugs(wildcards.model)[wildcards.slug]
+    return plan.shards(wildcards.dataset, wildcards.model, sources)
+
+
+def probed_shards(wildcards):
+    return plan.shards(wildcards.dataset, wildcards.model, plan.probed(wildcards.model))

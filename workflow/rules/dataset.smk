@@ -6,8 +6,6 @@ rule dataset:
         texts="results/datasets/{dataset}/texts.parquet",
         labels="results/datasets/{dataset}/labels.parquet",
         manifest="results/datasets/{dataset}/dataset.json",
-    params:
-        lambda wildcards: plan.dataset_params(wildcards.dataset),
     log:
         "logs/dataset/{dataset}.log",
     benchmark:
@@ -16,6 +14,8 @@ rule dataset:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        lambda wildcards: plan.dataset_params(wildcards.dataset),
     script:
         "../scripts/dataset.py"
 
@@ -41,5 +41,7 @@ rule card:
         "logs/card/{dataset}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        {"version": versions.CARD},
     script:
         "../scripts/card.py"

@@ -2,13 +2,13 @@ rule fetch:
     """Bring a hub model into the local cache and pin its commit."""
     output:
         "results/models/{model}.json",
-    params:
-        lambda wildcards: plan.config.model_spec(wildcards.model),
     log:
         "logs/fetch/{model}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
-    localrule: True
+    params:
+        lambda wildcards: plan.fetch_params(wildcards.model),
     script:
         "../scripts/fetch.py"
 
@@ -32,8 +32,6 @@ for model in plan.models:
                 "tokens.json",
                 "timing.json",
             ),
-        params:
-            plan.extract_params(model),
         log:
             f"logs/extract/{{dataset}}/{model}.log",
         cache: "omit-software"
@@ -43,5 +41,7 @@ for model in plan.models:
         resources:
             gpu=1,
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        params:
+            plan.extract_params(model),
         script:
             "../scripts/extract.py"

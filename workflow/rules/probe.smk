@@ -1,5 +1,5 @@
 # One rule per model, representation and group of layers; a job trains the probes of a group. Its
-# inputs are the shards of all layers, so that another grouping reruns nothing.
+# inputs are the shards of all layers, so that another grouping or choice of layers reruns nothing.
 for model in plan.models:
     for representation in plan.representations(model):
         for number, names in enumerate(plan.chunks(model, representation)):
@@ -10,14 +10,12 @@ for model in plan.models:
                 input:
                     dataset=dataset_artifacts,
                     shards=lambda wildcards, model=model, representation=representation: (
-                        plan.shards(
-                            wildcards.dataset, model, [(representation, wildcards.pooling)]
+                        plan.stored_shards(
+                            wildcards.dataset, model, representation, wildcards.pooling
                         )
                     ),
                 output:
                     [f"results/probes/{{dataset}}/{{task}}/{model}/{name}" for name in names],
-                params:
-                    lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
                 log:
                     f"logs/probe/{{dataset}}/{{task}}/{model}/{representation}.{{pooling}}.{number}.log",
                 benchmark:
@@ -27,6 +25,8 @@ for model in plan.models:
                 threads: 1
                 resources:
                     mem_mb=lambda wildcards, attempt: 4000 * attempt,
+                params:
+                    lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
                 script:
                     "../scripts/probe.py"
 
@@ -42,11 +42,11 @@ rule sparsify:
         ),
     output:
         "results/neurons/{dataset}/{task}/{model}/{representation}.{pooling}.parquet",
-    params:
-        {"version": versions.SPARSIFY},
     log:
         "logs/sparsify/{dataset}/{task}/{model}/{representation}.{pooling}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        {"version": versions.SPARSIFY},
     script:
         "../scripts/sparsify.py"

@@ -10,12 +10,12 @@ rule layers:
         table="results/layers/{dataset}/{task}/{model}.parquet",
         probe="results/predictions/{dataset}/{task}/{model}/probe.h5",
         last="results/predictions/{dataset}/{task}/{model}/last-layer.h5",
-    params:
-        lambda wildcards: plan.layers_params(wildcards.dataset, wildcards.task),
     log:
         "logs/layers/{dataset}/{task}/{model}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        lambda wildcards: plan.layers_params(wildcards.dataset, wildcards.task),
     script:
         "../scripts/layers.py"
 
@@ -28,12 +28,12 @@ rule summary:
     output:
         csv=report("results/summary.csv", caption="../report/summary.rst", category="Summary"),
         parquet="results/summary.parquet",
-    params:
-        {"entries": plan.summary_entries(), "seed": plan.config.seed, "version": versions.SUMMARY},
     log:
         "logs/summary.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        {"entries": plan.summary_entries(), "seed": plan.config.seed, "version": versions.SUMMARY},
     script:
         "../scripts/summary.py"
 
@@ -50,12 +50,12 @@ rule layer_figure:
             labels={"dataset": "{dataset}", "task": "{task}", "model": "{model}"},
         ),
         png="results/figures/{dataset}/{task}/{model}/layers.png",
-    params:
-        {"version": versions.FIGURES},
     log:
         "logs/layer_figure/{dataset}/{task}/{model}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        {"version": versions.FIGURES},
     script:
         "../scripts/layer_figure.py"
 
@@ -74,11 +74,11 @@ rule tradeoff_figure:
         ),
         png="results/figures/{dataset}/{task}/{model}/tradeoff.png",
         table="results/tradeoff/{dataset}/{task}/{model}.csv",
-    params:
-        {"version": versions.FIGURES},
     log:
         "logs/tradeoff_figure/{dataset}/{task}/{model}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        {"version": versions.FIGURES},
     script:
         "../scripts/tradeoff_figure.py"

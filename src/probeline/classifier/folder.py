@@ -131,6 +131,8 @@ def read_manifest(folder: str | os.PathLike) -> dict:
             "results/classifiers/DATASET/TASK/MODEL"
         )
     manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise ProbelineError(f"{path}: not the JSON object of a classifier; copy the folder again")
     if manifest.get("format") != CLASSIFIER_FORMAT:
         raise ProbelineError(
             f"{path}: format {manifest.get('format')}, this version of probeline reads "
@@ -145,19 +147,31 @@ def read_head(folder: str | os.PathLike) -> tuple[Head, dict]:
     path = Path(folder) / HEAD
     try:
         arrays = load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise ProbelineError(f"{path}: not a complete safetensors file: {error}") from None
-    sources = np.array(manifest["sources"]).reshape(-1, 2)[arrays["source"]]
+    try:
+        return _head(arrays, manifest), manifest
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ProbelineError(
+            f"{folder}: {HEAD} and {MANIFEST} are damaged or do not belong together "
+            f"({type(error).__name__}: {error}); copy the folder again"
+        ) from None
+
+
+def _head(arrays: Mapping[str, np.ndarray], manifest: Mapping) -> Head:
+    sources = np.array(manifest["sources"], dtype=str).reshape(-1, 2)[arrays["source"]]
     p = len(arrays["neuron"])
     neurons = Neurons(
         sources[:, 0], sources[:, 1], arrays["layer"], arrays["neuron"], np.zeros(p, np.int64)
     )
-    step = Step(**manifest["step"])
-    head = Head(
+    binary = len(manifest["labels"]) == 2 and not manifest["multilabel"]
+    expected = (p, 1 if binary else len(manifest["labels"]))
+    if arrays["coefficients"].shape != expected or arrays["intercept"].shape != expected[1:]:
+        raise ValueError(f"weights of shape {arrays['coefficients'].shape}, expected {expected}")
+    return Head(
         neurons,
         Scaler(arrays["mean"], arrays["scale"], np.ones(p, bool)),
         arrays["coefficients"],
         arrays["intercept"],
-        Candidate(manifest["eta"], manifest["depth"], p, step),
+        Candidate(manifest["eta"], manifest["depth"], p, Step(**manifest["step"])),
     )
-    return head, manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from probeline.errors import ProbelineError, nearest
 
 _BATCH = 1024
+# Python's own limit, 131,072, is shorter than some texts.
+_LONGEST_FIELD = 2**31 - 1
 Batch = tuple[list[str], list[str] | None]
 
 
@@ -51,10 +54,13 @@ def _batched(rows: Iterable[tuple[str, ...]]) -> Iterator[Batch]:
 
 
 def _rows(source: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    if source == "-":
-        yield from ((line.rstrip("\r\n"),) for line in sys.stdin)
-        return
     path = Path(source)
+    if source == "-":
+        try:
+            yield from _lines(_standard_input(), path, columns)
+        except UnicodeDecodeError as error:
+            raise ProbelineError(f"standard input: not UTF-8: {error}") from None
+        return
     readers = {".csv": _delimited, ".tsv": _delimited, ".jsonl": _json_lines, ".txt": _lines}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -68,6 +74,13 @@ def _rows(source: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         raise ProbelineError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise ProbelineError(f"{path}: not UTF-8: {error}; convert it first") from None
+    except OSError as error:
+        raise ProbelineError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _standard_input() -> io.TextIOWrapper:
+    """UTF-8 whatever the locale says, which would else replace or keep broken bytes."""
+    return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
 
 
 def _lines(handle, path, columns) -> Iterator[tuple[str, ...]]:
@@ -75,7 +88,15 @@ def _lines(handle, path, columns) -> Iterator[tuple[str, ...]]:
 
 
 def _delimited(handle, path, columns) -> Iterator[tuple[str, ...]]:
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        yield from _records(reader, path, columns)
+    except csv.Error as error:
+        raise ProbelineError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _records(reader: csv.DictReader, path, columns) -> Iterator[tuple[str, ...]]:
     names = reader.fieldnames or []
     for column in columns:
         if column not in names:

@@ -81,9 +81,24 @@ class Classifier:
         pairs : sequence of str, optional
             The second texts, for a classifier of text pairs.
         """
-        activations = pooled_features(self._model, list(texts), pairs, self._wanted)
+        texts, pairs = list(texts), None if pairs is None else list(pairs)
+        self._check_texts(texts, pairs)
+        activations = pooled_features(self._model, texts, pairs, self._wanted)
         logits = self._head.logits(activations[:, self._order])
         return logits if self.multilabel else two_columns(logits)
+
+    def _check_texts(self, texts: list, pairs: list | None) -> None:
+        wants = bool(self.manifest["provenance"].get("pair"))
+        if wants != (pairs is not None):
+            raise ProbelineError(
+                "predict: this classifier was trained on pairs of texts; give the second ones too"
+                if wants
+                else "predict: this classifier was trained on single texts; give no second ones"
+            )
+        if pairs is not None and len(pairs) != len(texts):
+            raise ProbelineError(f"predict: {len(texts)} texts but {len(pairs)} second texts")
+        if any(not isinstance(text, str) for text in (*texts, *(pairs or ()))):
+            raise ProbelineError("predict: every text must be a string")
 
     def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
@@ -105,9 +120,6 @@ class Classifier:
         """
         if isinstance(texts, str):
             texts, pairs = [texts], None if pairs is None else [pairs]
-        texts = list(texts)
-        if any(not isinstance(text, str) for text in texts):
-            raise ProbelineError("predict: every text must be a string")
         return list(self._answers(self.scores(texts, pairs)))
 
     def _answers(self, scores: np.ndarray) -> Iterator[dict]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -61,7 +62,6 @@ def build_classifier(
     task = task_data(dataset, task_name, metric)
     etas = sorted(etas)
     found, slug_of = _all_candidates(grids)
-    by_name = {str(shard).rsplit("/", 1)[-1]: shard for shard in shards}
     noise = task.noise(max(candidate.step.score for candidate in found))
     result = {}
     for variant, rule in (("selected", options["select"]), ("smallest", "sparsest")):
@@ -87,7 +87,7 @@ def build_classifier(
             entry["test_score"],
         )
         if variant == "selected":
-            shard_meta = _shard_meta(head, by_name)
+            shard_meta = _shard_meta(head, shards)
             provenance = {
                 "dataset": dataset.name,
                 "dataset_fingerprint": dataset.fingerprint,
@@ -136,9 +136,10 @@ def _meta(dataset: Dataset, model: str, slug: str, variant: str) -> dict:
     }
 
 
-def _shard_meta(head: Head, by_name: Mapping) -> dict:
-    representation, pooling, layer, _ = head.neurons.groups()[0]
-    wanted = (representation, pooling, layer)
-    path = next(path for name, path in by_name.items() if parse_name(name) == wanted)
+def _shard_meta(head: Head, shards: Sequence[str | os.PathLike]) -> dict:
+    """Attributes of a shard the head reads; of any, where every weight is zero."""
+    groups = head.neurons.groups()
+    wanted = groups[0][:3] if groups else parse_name(Path(shards[0]).name)
+    path = next(path for path in shards if parse_name(Path(path).name) == wanted)
     with open_shard(path) as shard:
         return shard.meta

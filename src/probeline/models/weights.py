@@ -36,6 +36,17 @@ _VOCABULARY_FILES = tuple(
 )
 
 
+def model_files(folder: Path) -> list[Path]:
+    """Return every file of `folder` that may decide what the model or its tokenizer computes."""
+    names = {"config.json", *TOKENIZER_FILES}
+    suffixes = (".safetensors", ".bin", ".index.json", ".py")
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and (path.name in names or path.name.endswith(suffixes))
+    )
+
+
 def weight_files(folder: Path, where: str) -> list[Path]:
     """Return the files that hold the weights, in the order transformers prefers; all of them whole.
 

@@ -11,6 +11,7 @@ A binary task is one sigmoid column; a multi-label task is one sigmoid column pe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,14 +41,20 @@ class LogisticLoss:
         """Bound of the largest eigenvalue of one row's Hessian, before its weight."""
         return _CURVATURE[self.kind]
 
+    @cached_property
+    def _wrong_way(self) -> np.ndarray:
+        """1 where the target is 0, -1 where it is 1: log(1 + exp z) - y z = log(1 + exp(s z)),
+        without the difference of two large numbers that hides a small loss in float32."""
+        return 1 - 2 * self.targets
+
     def value(self, logits: np.ndarray) -> float:
         """Weighted sum of the losses, accumulated in float64."""
         if self.kind == "softmax":
             peak = logits.max(axis=1, keepdims=True)
-            log_sum = np.log(np.exp(logits - peak).sum(axis=1, keepdims=True)) + peak
-            each = log_sum - (self.targets * logits).sum(axis=1, keepdims=True)
+            log_sum = np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))
+            each = log_sum + (peak - (self.targets * logits).sum(axis=1, keepdims=True))
         else:
-            each = np.logaddexp(0, logits) - self.targets * logits
+            each = np.logaddexp(0, self._wrong_way * logits)
         return float((self.weights * each).sum(dtype=np.float64))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -67,10 +74,10 @@ class LogisticLoss:
             peak = logits.max(axis=1, keepdims=True)
             residual = np.exp(logits - peak)
             total = residual.sum(axis=1, keepdims=True)
-            each = np.log(total) + peak - (self.targets * logits).sum(axis=1, keepdims=True)
+            each = np.log(total) + (peak - (self.targets * logits).sum(axis=1, keepdims=True))
             residual /= total
         else:
-            each = np.logaddexp(0, logits) - self.targets * logits
+            each = np.logaddexp(0, self._wrong_way * logits)
             residual = sigmoid(logits)
         residual -= self.targets
         residual *= self.weights

@@ -28,7 +28,8 @@ class Scaler:
 
     def apply(self, X: np.ndarray) -> np.ndarray:
         """Return (X - mean) / scale for the kept features: float32, (kept, n), C-contiguous."""
-        out = np.ascontiguousarray(X.T) if self.kept.all() else np.ascontiguousarray(X.T[self.kept])
+        # Always a copy: the transpose of one row or column is contiguous as it stands.
+        out = np.array(X.T if self.kept.all() else X.T[self.kept], order="C")
         out -= self.mean[self.kept, None]
         out /= self.scale[self.kept, None]
         return out

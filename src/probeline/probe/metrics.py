@@ -91,8 +91,12 @@ def roc_auc(labels: np.ndarray, logits: np.ndarray) -> float:
     if labels.ndim == 1:
         if logits.shape[1] == 1:
             indicators = labels[:, None].astype(bool)
+        elif logits.shape[1] == 2:
+            # One column says it all, and sure rows are not tied by rounding to probability 1.
+            logits, indicators = logits[:, 1:] - logits[:, :1], labels[:, None] == 1
         else:
             # One-vs-rest needs scores that compare across rows: probabilities, not logits.
+            logits = logits.astype(np.float64)
             shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
             logits = shifted / shifted.sum(axis=1, keepdims=True)
             indicators = labels[:, None] == np.arange(logits.shape[1])

@@ -20,8 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from probeline.probe.losses import LogisticLoss
+from probeline.probe.quadratic import L1Quadratic
 
 _SWEEPS = 12
+# Three steps in a row that each gain less than this share of the tolerance end a fit.
+_STALL = 0.01
 
 
 @dataclass
@@ -73,21 +76,31 @@ def optimal_intercept(logits: np.ndarray, intercept: np.ndarray, loss: LogisticL
     """Minimise f(logits + b) over b (K,) by damped Newton steps, starting from `intercept`."""
     b = intercept.astype(np.float64)
     value = loss.value(logits + b.astype(logits.dtype))
+    # What is left of the gradient enters the duality gap times b: small against the objective too.
+    enough = max(1e-7 * min(value, 1.0), 1e-10)
+    # Differences of the value below this are rounding.
+    noise = 4 * float(np.finfo(logits.dtype).eps)
+    previous, full = np.inf, False
     for _ in range(50):
         shifted = logits + b.astype(logits.dtype)
         gradient = loss.residual(shifted).sum(axis=0, dtype=np.float64)
-        if np.abs(gradient).max() < 1e-7:
+        size = float(np.abs(gradient).max())
+        # A whole Newton step that did not halve the gradient has met rounding.
+        if size < enough or (full and size > 0.5 * previous):
             break
+        previous = size
         step = np.linalg.lstsq(_intercept_hessian(shifted, loss), gradient, rcond=1e-10)[0]
         # Caps a step taken where the curvature has vanished (separable targets).
-        step *= min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
+        cap = min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
+        step *= cap
         scale = 1.0
         while scale > 1e-4:
             candidate = b - scale * step
             new = loss.value(logits + candidate.astype(logits.dtype))
-            if new <= value + 1e-9 * abs(value):
+            if new <= value + noise * abs(value):
                 break
             scale /= 2
+        full = cap == 1.0 and scale == 1.0
         b, value = candidate, new
         if np.abs(scale * step).max() < 1e-7:
             break
@@ -167,7 +180,8 @@ def fit_l1(
             # Rounding hides any further descent: the certificate says how far it got.
             break
         W, b, Z = point.W, point.b, point.Z
-        stalled = stalled + 1 if objective - point.objective < 1e-6 * objective else 0
+        small = _STALL * min(tolerance, 1.0) * objective
+        stalled = stalled + 1 if objective - point.objective < small else 0
     return Fit(W, b, objective, gap, iteration, gap <= tolerance, gradient)
 
 
@@ -241,9 +255,9 @@ def _newton_direction(XT, loss, Z, W, gradient, penalty, alpha):
             linear = gradient[f, k] + ridge * new[f, k]
             if sweep:
                 linear += block.curvature_of_direction(mixture)
-            updated = quadratic_l1(block.H, linear, new[f, k], threshold, 0.005 * largest_first)
+            updated = block.quadratic.solve(linear, new[f, k], threshold, 0.005 * largest_first)
             delta = updated - new[f, k]
-            largest = max(largest, float(np.abs(delta * block.scale).max()))
+            largest = max(largest, float(np.abs(delta / block.quadratic.scale).max()))
             new[f, k] = updated
             block.move(delta, mixture)
         largest_first = largest_first or largest
@@ -275,10 +289,10 @@ class _ClassBlock:
         # Centring by the curvature profiles the intercept out of the model.
         self.mean = (A @ curvature) / A.dtype.type(self._total)
         weighted = (A - self.mean[:, None]) * np.sqrt(curvature)
-        self.H = weighted @ weighted.T
-        jitter = 1e-5 * float(np.trace(self.H)) / len(self.H) + 1e-9
-        self.H.flat[:: len(self.H) + 1] += self.H.dtype.type(ridge + jitter)
-        self.scale = np.sqrt(np.diag(self.H))
+        H = weighted @ weighted.T
+        jitter = 1e-5 * float(np.trace(H)) / len(H) + 1e-9
+        H.flat[:: len(H) + 1] += H.dtype.type(ridge + jitter)
+        self.quadratic = L1Quadratic(H)
         self._z = np.zeros(A.shape[1], A.dtype)
 
     def _features_by_rows(self):
@@ -331,74 +345,6 @@ def _rows_that_matter(curvature: np.ndarray) -> np.ndarray | None:
     cumulative = np.cumsum(curvature[order], dtype=np.float64)
     count = int(np.searchsorted(cumulative, 0.999 * cumulative[-1])) + 1
     return None if count > 0.5 * len(curvature) else np.sort(order[:count])
-
-
-def quadratic_l1(
-    H: np.ndarray,
-    linear: np.ndarray,
-    start: np.ndarray,
-    threshold: float,
-    floor: float = 0.0,
-    max_iterations: int = 500,
-) -> np.ndarray:
-    """Minimise <linear, u - start> + 1/2 (u - start)^T H (u - start) + threshold * ||u||_1.
-
-    FISTA with gradient restart (O'Donoghue and Candes 2015) in variables scaled to a unit
-    diagonal; stops once the optimality violation has fallen to a hundredth, or below `floor`.
-
-    Parameters
-    ----------
-    H : ndarray, shape (m, m), positive definite
-    linear, start : ndarray, shape (m,)
-    """
-    scale = 1.0 / np.sqrt(np.diag(H))
-    S = H * scale * scale[:, None]
-    thresholds = threshold * scale
-    u = start / scale
-    constant = linear * scale - S @ u
-    L = _spectral_norm(S)
-    v, momentum = u, 1.0
-    target = None
-    for _ in range(max_iterations):
-        g = S @ v
-        g += constant
-        new = v - g / L
-        new = np.sign(new) * np.maximum(np.abs(new) - thresholds / L, 0)
-        moved = new - v
-        change = float(np.abs(moved).max())
-        if target is None:
-            target, most = max(0.01 * change, floor), 100 * change
-            if change <= floor:
-                return new * scale
-        elif change > most:
-            # The eigenvalue was underestimated: start over with a shorter step.
-            L, u, v, momentum = 2 * L, start / scale, start / scale, 1.0
-            continue
-        elif change <= target:
-            u = new
-            break
-        if float(np.vdot(-moved, new - u)) > 0:
-            momentum, v = 1.0, new
-        else:
-            following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-            v = new + H.dtype.type((momentum - 1) / following) * (new - u)
-            momentum = following
-        u = new
-    return u * scale
-
-
-def _spectral_norm(S: np.ndarray) -> float:
-    """Upper estimate of the largest eigenvalue: power iteration, bounded by the row sums."""
-    v = S.sum(axis=1)
-    value = 0.0
-    for _ in range(20):
-        norm = np.linalg.norm(v)
-        if norm == 0:
-            break
-        v = S @ (v / norm)
-        value = float(np.linalg.norm(v))
-    bound = float(np.abs(S).sum(axis=0).max())
-    return min(1.2 * value, bound) if value > 0 else bound
 
 
 def _penalty_value(W: np.ndarray, penalty: float, alpha: float) -> float:

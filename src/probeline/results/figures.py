@@ -11,7 +11,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -50,8 +50,13 @@ _FORMATS = (".svg", ".png")
 _PNG_SCALE = 2
 _WIDTHS, _NARROWEST, _HEIGHT = {1: 560, 2: 350, 3: 270}, 230, 320
 # Faint points of all series together; they are most of an SVG's bytes.
-_CLOUD = 800
+_CLOUD = 700
+_MANY = 20
+# Pixels between dots of a step line.
+_SPACING = 9
 _GREY = "#555555"
+# The subtitle explains the marks.
+_GLYPHS = {"circle": "○", "square": "□"}
 
 
 class Point(NamedTuple):
@@ -72,11 +77,21 @@ class _Axis:
     labels: str  # a Vega expression over `datum.value`
     scale: str = "linear"
 
+    def share(self, value: float) -> float:
+        """Position between the ends of the axis, 0 to 1."""
+        low, high = self.domain
+        if self.scale == "log":
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return (value - low) / (high - low)
+
 
 @dataclass(frozen=True)
 class _Figure:
-    """What is drawn. A row of `rows` has panel, kind (cloud, line, ring), x, y and, by kind, series
-    or label, above."""
+    """What is drawn.
+
+    A row of `rows` has panel, kind (cloud, line, circle, square), x and y; of a cloud or line, its
+    series; of a line, whether the point gets a dot.
+    """
 
     title: str
     notes: list[str]
@@ -121,19 +136,18 @@ def layer_figure(
     lines = _lines(table, sentence_embedding, "test_score")
     best = next(row for row in table if row["best"])
     rows = [
-        _row(row["representation"], "line", row["layer"], row["test_score"], series=row["pooling"])
+        _row(row["representation"], "line", row["layer"], row["test_score"])
+        | {"series": row["pooling"], "dot": True}
         for row in table
     ]
-    label = {"label": "best on validation", "above": True}
-    rows += [_row(best["representation"], "ring", best["layer"], best["test_score"], **label)]
-    notes = [
-        f"Best layer on validation: {best['representation']}.{best['pooling']}, "
-        f"layer {best['layer']}: test {best['test_score']:.3f}"
-    ]
+    rows += [_row(best["representation"], "circle", best["layer"], best["test_score"])]
+    name = f"{best['representation']}.{best['pooling']}, layer {best['layer']}"
+    ring = f"{_GLYPHS['circle']} Best layer on validation: {name}: test {best['test_score']:.3f}"
     scores = [row["test_score"] for row in table]
-    y, below = _score_axis(f"Test {_name(metric)}", scores, [best["test_score"], *lines.values()])
+    always = [best["test_score"], *lines.values()]
+    y, below = _score_axis(f"Test {_name(metric)}", scores, always, reach=1.5)
     x = _layer_axis([row["layer"] for row in table])
-    _draw(_Figure(title, notes + below, "Pooling", rows, lines, x, y, "linear"), outputs)
+    _draw(_Figure(title, [ring, *below], "Pooling", rows, lines, x, y, "linear"), outputs)
 
 
 def tradeoff_figure(
@@ -167,31 +181,41 @@ def tradeoff_figure(
         As `layer_figure`; or if `scores` names a slug that is not among the grids.
     """
     _check(outputs)
-    points = {slug: _points({slug: path}) for slug, path in grids.items()}
+    points = _points(grids)
     lines = _lines(_read_layers(layers), sentence_embedding, "validation_score")
-    marked = _marked(scores, points)
-    fronts = {slug: pareto_front(found, depth=False) for slug, found in points.items()}
-    shown = [p.score for front in fronts.values() for p in front]
-    rings = [ring["score"] for ring in marked]
-    y, below = _score_axis(f"Validation {_name(metric)}", shown, [*rings, *lines.values()])
-    counts = {p.neurons for found in points.values() for p in found}
-    x, place = _neuron_axis(counts | {ring["neurons"] for ring in marked})
+    marked = _marked(scores, grids)
+    fronts = {slug: pareto_front(_of(slug, points), depth=False) for slug in grids}
+    on_fronts = [point.score for front in fronts.values() for point in front]
+    always = [entry["score"] for entry in marked] + list(lines.values())
+    # Where there are many, the lowest quarter are the classifiers of a handful of neurons.
+    reach = 0.0 if len(on_fronts) >= _MANY else 1.5
+    y, below = _score_axis(f"Validation {_name(metric)}", on_fronts, always, reach)
+    shown = [point for point in points if point.score >= y.domain[0]]
+    x, place = _neuron_axis({p.neurons for p in shown} | {entry["neurons"] for entry in marked})
+    panels = {_place(slug)[0] for slug in grids}
     rows = []
-    for slug, found in points.items():
+    for slug, front in fronts.items():
         panel, series = _place(slug)
-        visible = sorted({(p.neurons, p.score) for p in found if p.score >= y.domain[0]})
-        visible = _thinned(visible, _CLOUD // len(points))
-        rows += [_row(panel, "cloud", place(n), score, series=series) for n, score in visible]
-        rows += [_row(panel, "line", place(p.neurons), p.score, series=series) for p in fronts[slug]]
-    for ring in marked:
-        at = _place(ring["slug"])[0], "ring", place(ring["neurons"]), ring["score"]
-        rows.append(_row(*at, label=ring["name"].lower(), above="Selected" in ring["name"]))
+        cloud = sorted({(place(p.neurons), p.score) for p in _of(slug, shown)})
+        for at in _thinned(cloud, _CLOUD // len(grids)):
+            rows.append(_row(panel, "cloud", *at, series=series))
+        # The last corner below the panel is where the line comes in.
+        below_panel = sum(p.score < y.domain[0] for p in front)
+        corners = [(place(p.neurons), p.score) for p in front[max(0, below_panel - 1) :]]
+        corners = _apart(corners, x, y, _width(len(panels)), 1.0)
+        dots = _apart(corners, x, y, _width(len(panels)), _SPACING)
+        rows += [_row(panel, "line", *at, series=series, dot=at in dots) for at in corners]
+    for entry in marked:
+        panel, _ = _place(entry["slug"])
+        rows.append(_row(panel, entry["shape"], place(entry["neurons"]), entry["score"]))
     notes = [
-        f"{ring['name']}: {ring['slug']}, {ring['neurons']:,} neurons, depth {ring['depth']}: "
-        f"validation {ring['score']:.3f}, test {ring['test']:.3f}"
-        for ring in marked
+        f"{_GLYPHS[entry['shape']]} {entry['name']}: {entry['slug']}, {entry['neurons']:,} "
+        f"neurons, depth {entry['depth']}: validation {entry['score']:.3f}, "
+        f"test {entry['test']:.3f}"
+        for entry in marked
     ]
-    _draw(_Figure(title, notes + below, "Neurons of", rows, lines, x, y, "step-after"), outputs)
+    legend = "Pooling or combination" if "combined" in panels else "Pooling"
+    _draw(_Figure(title, notes + below, legend, rows, lines, x, y, "step-after"), outputs)
 
 
 def tradeoff_table(grids: Mapping[str, str | os.PathLike]) -> pa.Table:
@@ -258,10 +282,13 @@ def _points(grids: Mapping[str, str | os.PathLike]) -> list[Point]:
         for slug, path in grids.items()
         for candidate in sorted(read_grid(path)[0], key=lambda candidate: candidate.eta)
     ]
-    found = [point for point in found if math.isfinite(point.score)]
     if not found:
-        raise ProbelineError(f"grids of {', '.join(grids) or 'no slug'}: no scored point to draw")
+        raise ProbelineError("the trade-off has no grid to read; expected one per slug at least")
     return found
+
+
+def _of(slug: str, points: Iterable[Point]) -> list[Point]:
+    return [point for point in points if point.slug == slug]
 
 
 def _read_layers(path: str | os.PathLike) -> list[dict]:
@@ -275,6 +302,9 @@ def _read_layers(path: str | os.PathLike) -> list[dict]:
     if missing:
         raise ProbelineError(f"{path}: not a table of layers: no column {', '.join(missing)}")
     rows = table.select(_LAYER_COLUMNS).to_pylist()
+    for row in rows:
+        for key in ("test_score", "validation_score"):
+            _number(path, row, key)
     if not (any(row["best"] for row in rows) and any(row["last"] for row in rows)):
         raise ProbelineError(f"{path}: not a table of layers: no row is marked best, or none last")
     return rows
@@ -284,39 +314,46 @@ def _lines(table: list[dict], embedding: str | os.PathLike | None, key: str) -> 
     """Heights of the horizontal lines by name."""
     lines = {"last layer": next(row for row in table if row["last"])[key]}
     if embedding is not None:
-        lines["sentence embedding"] = _value(embedding, read_json(embedding), key)
+        lines["sentence embedding"] = _number(embedding, read_json(embedding), key)
     return {f"{name} {value:.3f}": value for name, value in lines.items()}
 
 
 def _marked(path: str | os.PathLike, slugs: Iterable[str]) -> list[dict]:
     """The selected and the smallest classifier; once where they are the same."""
     scores, found = read_json(path), []
-    for variant in ("selected", "smallest"):
-        entry = _value(path, scores, variant, dict)
-        slug = _value(path, entry, "slug", str)
+    for variant, shape in (("selected", "circle"), ("smallest", "square")):
+        entry = _value(path, scores, variant, dict, "an object")
+        slug = _value(path, entry, "slug", str, "a text")
         if slug not in slugs:
             raise ProbelineError(f"{path}: {variant}: slug {one_of(slug, slugs)}")
         found.append(
             {
                 "name": variant.capitalize(),
+                "shape": shape,
                 "slug": slug,
-                "neurons": int(_value(path, entry, "neurons")),
-                "depth": int(_value(path, entry, "depth")),
-                "score": _value(path, entry, "validation_score"),
-                "test": _value(path, entry, "test_score"),
+                "neurons": int(_number(path, entry, "neurons")),
+                "depth": int(_number(path, entry, "depth")),
+                "score": _number(path, entry, "validation_score"),
+                "test": _number(path, entry, "test_score"),
             }
         )
     selected, smallest = found
-    if selected | {"name": ""} == smallest | {"name": ""}:
+    if selected == smallest | {"name": "Selected", "shape": "circle"}:
         return [selected | {"name": "Selected and smallest"}]
     return found
 
 
-def _value(path: str | os.PathLike, entry: object, key: str, kind: type | None = None):
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, kind or (int, float)) or isinstance(value, bool):
-        what = {dict: "an object", str: "a text"}.get(kind, "a number")
-        raise ProbelineError(f"{path}: key '{key}': expected {what}, found {value!r}")
+def _number(path: str | os.PathLike, entry: Mapping, key: str) -> float:
+    value = _value(path, entry, key, (int, float), "a finite number")
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ProbelineError(f"{path}: key '{key}': expected a finite number, found {value!r}")
+    return value
+
+
+def _value(path: str | os.PathLike, entry: object, key: str, kind, expected: str):
+    value = entry.get(key) if isinstance(entry, Mapping) else None
+    if not isinstance(value, kind):
+        raise ProbelineError(f"{path}: key '{key}': expected {expected}, found {value!r}")
     return value
 
 
@@ -355,6 +392,20 @@ def _looks(rows: Iterable[dict]) -> dict[str, tuple[str, str]]:
     }
 
 
+def _apart(
+    corners: Sequence[tuple[float, float]], x: _Axis, y: _Axis, width: int, pixels: float
+) -> list[tuple[float, float]]:
+    """The last corner of a line, and from it back those at least `pixels` from one another."""
+    kept: list[tuple[float, float]] = []
+    last = None
+    for corner in reversed(corners):
+        at = (width * x.share(corner[0]), _HEIGHT * y.share(corner[1]))
+        if last is None or math.dist(at, last) >= pixels:
+            kept.append(corner)
+            last = at
+    return kept[::-1]
+
+
 def _thinned(values: Sequence, most: int) -> list:
     """At most `most` values, evenly spaced in their order, first and last among them."""
     if len(values) <= most:
@@ -362,30 +413,37 @@ def _thinned(values: Sequence, most: int) -> list:
     return [values[i] for i in np.linspace(0, len(values) - 1, max(most, 2)).astype(int)]
 
 
+def _width(panels: int) -> int:
+    return _WIDTHS.get(panels, _NARROWEST)
+
+
 def _name(metric: str) -> str:
     return _METRICS.get(metric, metric)
 
 
 def _score_axis(
-    title: str, scores: Sequence[float], always: Sequence[float]
+    title: str, scores: Sequence[float], always: Sequence[float], reach: float
 ) -> tuple[_Axis, list[str]]:
-    """An axis over `scores`, less the few far below the rest, and a note if there are such.
+    """An axis over `always` and those `scores` that are at most `reach` interquartile ranges below
+    the lower quartile, and a note if that leaves some out.
 
-    One constant pooling (the first token before any attention) would squeeze all else.
+    A single one of no use (the first token before any attention) would squeeze all the others.
     """
     low, high = np.quantile(scores, (0.25, 0.75))
-    fence = low - 1.5 * max(high - low, 0.02)
+    fence = low - reach * max(high - low, 0.02)
     kept = [score for score in scores if score >= fence] + list(always)
     bottom, top = min(kept), max(kept)
+    if min(scores) > bottom - 0.15 * (top - bottom):  # all fit, with hardly less room
+        bottom = min(bottom, *scores)
     margin = max(0.08 * (top - bottom), 0.003)
     domain = (bottom - margin, top + margin)
-    step = _nice((domain[1] - domain[0]) / 6)
+    step = _nice((domain[1] - domain[0]) / 8)
     ticks = np.arange(math.ceil(domain[0] / step), math.floor(domain[1] / step) + 1) * step
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (round(step * 1e6) % 10 != 0)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
     # No score exceeds 1; the axis does, so that a point at 1 is whole.
     ticks = [round(float(tick), 9) for tick in ticks if tick <= 1 + 1e-9]
-    hidden = sum(score < domain[0] for score in scores)
-    note = [f"Not shown: {hidden} points below {domain[0]:.2f}"] if hidden else []
+    hidden = any(score < domain[0] for score in scores)
+    note = [f"Not shown: scores below {domain[0]:.3f}"] if hidden else []
     return _Axis(title, domain, ticks, f"format(datum.value, '.{digits}f')"), note
 
 
@@ -404,15 +462,15 @@ def _layer_axis(layers: Sequence[int]) -> _Axis:
     return _Axis(title, (low - margin, high + margin), ticks, "format(datum.value, 'd')")
 
 
-def _neuron_axis(counts: Iterable[int]):
+def _neuron_axis(counts: set[int]) -> tuple[_Axis, Callable[[int], float]]:
     """A logarithmic axis, and where on it a count stands: 0 has a place left of the smallest."""
     positive = [count for count in counts if count > 0] or [1]
     low, high = min(positive), max(positive)
     zero = low / 2
     start = zero if 0 in counts else low
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    few = high / low < 100
-    ticks = [m * 10**power for power in decades for m in ((1, 2, 5) if few else (1,))]
+    marks = (1, 2, 5) if high / low < 200 else (1, 3) if high / low < 5000 else (1,)
+    ticks = [mark * 10**power for power in decades for mark in marks]
     ticks = [zero] * (0 in counts) + [tick for tick in ticks if low * 0.8 <= tick <= high * 1.25]
     labels = f"datum.value < {low * 0.75} ? '0' : format(datum.value, ',d')"
     axis = _Axis("Neurons kept (log scale)", (start * 0.8, high * 1.25), ticks, labels, "log")
@@ -437,9 +495,15 @@ def _draw(figure: _Figure, outputs: Sequence[str | os.PathLike]) -> None:
 
 
 def _stable(svg: str) -> str:
-    """Number clip paths from 0: the renderer counts them through the life of the process."""
+    """Number clip paths from 0, since the renderer counts them through the life of the process, and
+    round coordinates to hundredths of a pixel."""
     seen: dict[str, str] = {}
-    return re.sub(r"\bclip\d+\b", lambda m: seen.setdefault(m[0], f"clip{len(seen)}"), svg)
+    svg = re.sub(r"\bclip\d+\b", lambda m: seen.setdefault(m[0], f"clip{len(seen)}"), svg)
+
+    def rounded(attribute: re.Match) -> str:
+        return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", attribute[0])
+
+    return re.sub(r'\b(?:transform|d)="[^"]*"', rounded, svg)
 
 
 def _chart(figure: _Figure):
@@ -452,18 +516,128 @@ def _chart(figure: _Figure):
         for panel in panels
         for name, value in figure.lines.items()
     ]
-    base = alt.Chart(alt.Data(values=rows)).encode(x=_x(figure.x), y=_y(figure.y))
-    layers = [*_series_marks(base, figure), _reference_marks(base, figure.lines)]
-    layers += _ring_marks(base, figure)
+    base = alt.Chart(alt.Data(values=rows))
+    cloud, *drawn = _series(base, figure)
+    # In this order the series' legend comes first, and their lines lie above the baselines'.
+    marks = [cloud, _references(base, figure), *drawn, *_rings(base, figure)]
     return (
-        alt.layer(*layers)
-        .properties(width=_WIDTHS.get(len(panels), _NARROWEST), height=_HEIGHT)
-        .facet(
-            column=alt.Column(
-                "panel:N", sort=[_PANELS[panel] for panel in panels], title=None, header=alt.Header()
-            ),
-            spacing=18,
-        )
+        alt.layer(*marks)
+        .properties(width=_width(len(panels)), height=_HEIGHT)
+        .facet(column=alt.Column("panel:N", sort=[_PANELS[panel] for panel in panels], title=None))
         .properties(title=alt.Title(figure.title, subtitle=figure.notes))
-        .configure(**_theme())
+        .configure(**_THEME)
     )
+
+
+def _encoded(chart, figure: _Figure, **channels):
+    import altair as alt
+
+    def axis(spec: _Axis, grid: bool):
+        return {
+            "title": spec.title,
+            "scale": alt.Scale(type=spec.scale, domain=spec.domain, nice=False, zero=False),
+            "axis": alt.Axis(values=spec.ticks, labelExpr=spec.labels, grid=grid),
+        }
+
+    if "x" not in channels:
+        channels["x"] = alt.X("x:Q", **axis(figure.x, grid=False))
+    return chart.encode(y=alt.Y("y:Q", **axis(figure.y, grid=True)), **channels)
+
+
+def _series(base, figure: _Figure) -> list:
+    """Faint clouds, lines, and the lines' points; one legend for colour and shape."""
+    import altair as alt
+
+    looks = _looks(figure.rows)
+    legend = alt.Legend(title=figure.legend, columns=_legend_columns(looks), symbolOpacity=1)
+    colours, shapes = zip(*looks.values(), strict=True)
+    domain = list(looks)
+    colour = alt.Color("series:N", scale=alt.Scale(domain=domain, range=colours), legend=legend)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=domain, range=shapes), legend=legend)
+    line = base.transform_filter("datum.kind == 'line'")
+    cloud = base.transform_filter("datum.kind == 'cloud'")
+    marks = [
+        cloud.mark_circle(size=9, opacity=0.25, clip=True).encode(color=colour),
+        line.mark_line(strokeWidth=1.8, interpolate=figure.interpolate, clip=True).encode(
+            color=colour
+        ),
+        line.transform_filter("datum.dot")
+        .mark_point(size=42, opacity=1, filled=True, clip=True)
+        .encode(color=colour, shape=shape),
+    ]
+    return [_encoded(mark, figure) for mark in marks]
+
+
+def _legend_columns(names: Iterable[str]) -> int:
+    return max(1, min(5, 120 // (8 + max(map(len, names)))))
+
+
+def _references(base, figure: _Figure):
+    """Horizontal lines over the whole width."""
+    import altair as alt
+
+    legend = alt.Legend(title="Baseline", symbolType="stroke", symbolSize=400, columns=1)
+    dashes = ([7, 4], [2, 3])[: len(figure.lines)]
+    scale = alt.Scale(domain=list(figure.lines), range=dashes)
+    rule = base.transform_filter("datum.kind == 'reference'").mark_rule(
+        color=_GREY, strokeWidth=1.6
+    )
+    return _encoded(
+        rule,
+        figure,
+        x=alt.value(0),
+        x2=alt.value("width"),
+        strokeDash=alt.StrokeDash("name:N", scale=scale, legend=legend),
+    )
+
+
+def _rings(base, figure: _Figure) -> list:
+    marks = [
+        base.transform_filter(f"datum.kind == '{shape}'").mark_point(
+            shape=shape, size=240, stroke="black", strokeWidth=2, fill=None, opacity=1
+        )
+        for shape in _GLYPHS
+    ]
+    return [_encoded(mark, figure) for mark in marks]
+
+
+_THEME = {
+    "aria": False,  # else every point carries a sentence for screen readers
+    "background": "white",
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "padding": 12,
+    "title": {
+        "anchor": "start",
+        "fontSize": 16,
+        "subtitleFontSize": 12,
+        "subtitleColor": "#333333",
+        "subtitlePadding": 6,
+        "subtitleLineHeight": 16,
+        "offset": 14,
+    },
+    "view": {"stroke": "#BBBBBB"},
+    "axis": {
+        "labelFontSize": 12,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "gridColor": "#E6E6E6",
+        "domain": False,
+        "tickColor": "#888888",
+        "labelColor": "#222222",
+        "labelOverlap": True,
+    },
+    "header": {"labelFontSize": 13, "labelFontWeight": "bold", "labelPadding": 6},
+    "legend": {
+        "orient": "bottom",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "labelLimit": 0,
+        "symbolSize": 80,
+        "symbolStrokeColor": _GREY,
+        "columnPadding": 18,
+        "padding": 8,
+        "offset": 14,
+    },
+    "facet": {"spacing": 18},
+}

@@ -16,6 +16,7 @@ from probeline.config import Config
 from probeline.data.paths import source_files, source_fingerprint
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, read_shape, resolve
+from probeline.models.weights import model_files
 
 # Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
 # its start, and a model of any size still gives several jobs.
@@ -79,7 +80,7 @@ class Plan:
 
     def _source(self, dataset: str) -> tuple[list[str], str | None]:
         spec = self.config.dataset_spec(dataset)
-        files = [str(path) for path in source_files(spec, self.data_root)]
+        files = [_named(path) for path in source_files(spec, self.data_root)]
         if files or spec["loader"] == "hub":
             return files, None
         return [], source_fingerprint(spec, self.data_root)
@@ -93,20 +94,38 @@ class Plan:
     def dataset_params(self, dataset: str) -> dict:
         spec = self.config.dataset_spec(dataset)
         spec.pop("metric")
+        seed = spec.pop("split_seed")
+        splits = (spec["splits"]["validation"], spec["splits"]["test"])
+        if spec["max_texts"] is None and all(isinstance(split, str) for split in splits):
+            seed = None  # nothing is drawn: another seed gives the same rows
+        elif seed is None:
+            seed = self.config.seed
         return {
             "spec": spec,
-            "seed": self.config.seed,
+            "seed": seed,
             "source": self._sources[dataset][1],
             "version": versions.DATASET,
         }
 
     def model_files(self, model: str) -> list[str]:
-        """Files of a model in a local folder: when they change, activations are stale."""
-        source = resolve(self.config.models[model].path, self.config.models[model].revision)
-        if source.kind != "folder":
-            return []
-        suffixes = {".json", ".safetensors", ".bin", ".txt", ".model"}
-        return sorted(str(p) for p in source.folder.iterdir() if p.suffix in suffixes)
+        """Files of a model and a tokenizer in local folders: activations depend on them."""
+        return [str(path) for path in self._files_of(model, "folder")]
+
+    def _files_of(self, model: str, kind: str) -> list[Path]:
+        spec = self.config.models[model]
+        sources = [resolve(spec.path, spec.revision)]
+        if spec.tokenizer:
+            sources.append(resolve(spec.tokenizer))
+        folders = dict.fromkeys(source.folder for source in sources if source.kind == kind)
+        return [path for folder in folders for path in model_files(folder)]
+
+    def fetch_params(self, model: str) -> dict:
+        return self._identity(model)
+
+    def _identity(self, model: str) -> dict:
+        """Which model it is, and nothing of how it is run."""
+        spec = self.config.model_spec(model)
+        return {key: spec[key] for key in ("path", "revision", "tokenizer", "trust_remote_code")}
 
     def is_hub(self, model: str) -> bool:
         spec = self.config.models[model]
@@ -120,7 +139,10 @@ class Plan:
             "model": model,
             "spec": spec,
             "options": options,
-            "seed": self.config.seed,
+            # A package lies elsewhere in every environment, so its files are no inputs.
+            "package": [f"{p.name} {p.stat().st_size}" for p in self._files_of(model, "package")],
+            # Nothing is random in a frozen body but where code of its own comes with it.
+            "seed": self.config.seed if spec["trust_remote_code"] else 0,
             "version": versions.EXTRACT,
             "shard_format": versions.SHARD_FORMAT,
         }
@@ -143,16 +165,13 @@ class Plan:
 
     def classifier_params(self, dataset: str, task: str, model: str) -> dict:
         slugs = self.slugs(model)
-        spec = self.config.model_spec(model)
         return {
             "grids": self.grids(dataset, task, model),
             "tables": {slug: self.tables(dataset, task, model, slug) for slug in slugs},
             "etas": self.config.section("sparsify")["etas"],
             "options": self.config.section("aggregate"),
             "metric": self.config.metric(dataset, task),
-            "model_spec": {
-                key: spec[key] for key in ("path", "revision", "tokenizer", "trust_remote_code")
-            },
+            "model_spec": self._identity(model),
             "version": versions.CLASSIFIER,
         }
 
@@ -210,8 +229,20 @@ class Plan:
         return [names[i : i + size] for i in range(0, len(names), size)]
 
     def shards(self, dataset: str, model: str, sources: list[tuple[str, str]]) -> list[str]:
+        """Shards of the probed layers."""
         folder = f"results/activations/{dataset}/{model}"
         return [f"{folder}/{name}" for r, p in sources for name in self.names(model, r, p)]
+
+    def stored_shards(
+        self, dataset: str, model: str, representation: str, pooling: str
+    ) -> list[str]:
+        """Shards of all layers, probed or not: whatever is probed, these are the same."""
+        shape = self.shapes[model]
+        return [
+            f"results/activations/{dataset}/{model}/"
+            f"{shard_name(shape, representation, pooling, layer)}"
+            for layer in layers_of(shape, representation)
+        ]
 
     def probes(self, dataset: str, task: str, model: str, sources: list) -> list[str]:
         folder = f"results/probes/{dataset}/{task}/{model}"
@@ -289,6 +320,16 @@ class Plan:
                 }
             )
         return entries
+
+
+def _named(path: Path) -> str:
+    """Name a file one way, however the configuration did: from here if it lies here.
+
+    Snakemake runs a job again when a name among its inputs is new.
+    """
+    absolute = Path(os.path.abspath(path))
+    here = Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def load_plan(raw: dict, source: str = "config.yaml", files: tuple = ()) -> Plan:

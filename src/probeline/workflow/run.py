@@ -1,0 +1,68 @@
+"""Start Snakemake on probeline's Snakefile, after a run that was killed too."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import probeline
+from probeline.errors import ProbelineError
+
+
+def snakefile() -> Path:
+    """The Snakefile of the checkout this library is installed from.
+
+    Raises
+    ------
+    ProbelineError
+        If the library was installed without it.
+    """
+    path = Path(probeline.__file__).resolve().parents[2] / "Snakefile"
+    if not path.is_file():
+        raise ProbelineError(
+            f"{path}: no Snakefile: install probeline from a checkout (pip install -e .), or give "
+            "snakemake the Snakefile with -s"
+        )
+    return path
+
+
+def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
+    """Run the workflow in `folder`; returns Snakemake's exit status.
+
+    A lock that a killed run left behind is removed first; incomplete files are made again.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Passed on to `snakemake`, such as ``--cores 8 --configfile my.yaml``.
+
+    Raises
+    ------
+    ProbelineError
+        If another `probeline run` works in the same folder.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
+    command += ["--directory", str(folder)]
+    with _alone(folder):
+        if any((folder / ".snakemake" / "locks").glob("*")):
+            unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
+            subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
+        return subprocess.run([*command, *arguments, "--rerun-incomplete"], check=False).returncode
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    path = folder / ".probeline" / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProbelineError(
+                f"{folder}: another `probeline run` is working here; wait for it or stop it"
+            ) from None
+        yield

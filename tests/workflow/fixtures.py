@@ -1,0 +1,67 @@
+"""What is costly is built once, also where several test workers run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import snake
+import tiny_project
+from filelock import FileLock
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, worker_id) -> Path:
+    """A folder that all test workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_model(shared) -> Path:
+    """The tiny model; not to be changed."""
+    folder = shared / "tiny-model"
+    with FileLock(shared / "tiny-model.lock"):
+        if not folder.exists():
+            tiny_project.build_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(shared, tiny_model) -> Path:
+    """A project that has run whole; for dry runs, not to be changed."""
+    folder = shared / "finished"
+    done = shared / "finished.done"
+    with FileLock(shared / "finished.lock"):
+        if not done.exists():
+            tiny_project.build_project(folder, tiny_model)
+            snake.run(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, tiny_model) -> Path:
+    """A project that has not run."""
+    return tiny_project.build_project(tmp_path / "project", tiny_model)
+
+
+@pytest.fixture
+def copied(tmp_path, finished) -> Path:
+    """A copy of the finished project, times of files included."""
+    folder = tmp_path / "copied"
+    subprocess.run(["cp", "-a", finished, folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def variant(tmp_path, finished):
+    """Return what would run in the finished project under another configuration."""
+
+    def jobs(*changes: tuple[str, object], config: dict | None = None, **env: str) -> list:
+        config = tiny_project.edited(*changes, base=config or tiny_project.CONFIG)
+        path = tiny_project.write_config(tmp_path / "edited.yaml", config)
+        return snake.planned(finished, "--configfile", path, **env)
+
+    return jobs

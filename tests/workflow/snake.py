@@ -1,0 +1,107 @@
+"""Running Snakemake on the repository's Snakefile, and reading what a dry run would do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAKEFILE = ROOT / "Snakefile"
+
+_RULE = re.compile(r"^(?:local)?rule (?P<rule>[^\s:]+):$")
+_WILDCARDS = re.compile(r"^    wildcards: (?P<wildcards>.+)$")
+_REASON = re.compile(r"^    reason: (?P<reason>.+)$")
+_GENERATED = re.compile(r"^(extract|probe)_.*$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a dry run; `stage` is the rule without the model's name and the group's number."""
+
+    rule: str
+    wildcards: dict[str, str]
+    reason: str
+
+    @property
+    def stage(self) -> str:
+        return _GENERATED.sub(r"\1", self.rule)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of a Snakemake run: quiet, offline, on few threads."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PROBELINE_", "SNAKEMAKE_"))
+    }
+    return kept | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | changes
+
+
+def command(folder: Path, *arguments: str | Path) -> list[str]:
+    """Return the command line of a run in `folder`."""
+    line = [sys.executable, "-m", "snakemake", "-s", SNAKEFILE, "--directory", folder]
+    return [str(part) for part in (*line, "--cores", "2", *arguments)]
+
+
+def snakemake(
+    folder: Path, *arguments: str | Path, cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess:
+    """Run Snakemake to its end, whatever that is; stdout and stderr are text."""
+    return subprocess.run(
+        command(folder, *arguments),
+        cwd=cwd or folder,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def run(folder: Path, *arguments: str | Path, **env: str) -> str:
+    """Run Snakemake, which must succeed; return what it printed."""
+    done = snakemake(folder, *arguments, **env)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed + logged_errors(folder)
+    return printed
+
+
+def planned(folder: Path, *arguments: str | Path, **env: str) -> list[Job]:
+    """Return the jobs that a run would start, `all` left out, by a dry run."""
+    return [job for job in jobs(run(folder, "-n", *arguments, **env)) if job.rule != "all"]
+
+
+def jobs(printed: str) -> list[Job]:
+    """Read the jobs off Snakemake's output."""
+    found: list[list] = []
+    for line in printed.splitlines():
+        if match := _RULE.match(line):
+            found.append([match["rule"], {}, ""])
+        elif found and (match := _WILDCARDS.match(line)):
+            pairs = (pair.split("=", 1) for pair in match["wildcards"].split(", "))
+            found[-1][1] = {name: value for name, value in pairs}
+        elif found and (match := _REASON.match(line)):
+            found[-1][2] = match["reason"]
+    return [Job(*entry) for entry in found]
+
+
+def stages(found: list[Job]) -> dict[str, int]:
+    """Return {stage: number of jobs}, by name."""
+    counts: dict[str, int] = {}
+    for job in sorted(found, key=lambda job: job.stage):
+        counts[job.stage] = counts.get(job.stage, 0) + 1
+    return counts
+
+
+def logged_errors(folder: Path) -> str:
+    """Return the ERROR lines of all rules' logs, each after its file's name."""
+    lines = []
+    for path in sorted((folder / "logs").rglob("*.log")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if " ERROR " in line:
+                lines.append(f"{path.relative_to(folder)}: {line}")
+    return "\n".join(lines)

@@ -1,0 +1,255 @@
+"""The rerun table: for each kind of edit, exactly the jobs that run, by dry runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+import snake
+import tiny_project
+from tiny_project import CONFIG, DATASET, MODEL, edited
+
+# Jobs of one (dataset, model) pair of the tiny project, stage by stage.
+PAIR = {
+    "extract": 1,
+    "probe": 4,
+    "sparsify": 4,
+    "aggregate": 5,
+    "classifier": 1,
+    "sentence_embedding": 1,
+    "layers": 1,
+    "layer_figure": 1,
+    "tradeoff_figure": 1,
+}
+ALL = {"dataset": 1, "card": 1, "summary": 1, **PAIR}
+FIGURES = ("layer_figure", "tradeoff_figure")
+END = ("classifier", "summary", *FIGURES)
+FROM_AGGREGATE = ("aggregate", *END)
+FROM_SPARSIFY = ("sparsify", "layers", *FROM_AGGREGATE)
+FROM_PROBE = ("probe", *FROM_SPARSIFY)
+FROM_EXTRACT = ("extract", "card", "sentence_embedding", *FROM_PROBE)
+
+
+def table(*stages: str, **counts: int) -> dict[str, int]:
+    """Return the jobs of `stages`, all of them unless `counts` says otherwise, by name."""
+    return dict(sorted(({stage: ALL[stage] for stage in stages} | counts).items()))
+
+
+def reordered(value):
+    """Return `value` with the keys of all mappings in the opposite order."""
+    if isinstance(value, dict):
+        return {key: reordered(value[key]) for key in reversed(value)}
+    return value
+
+
+NARROWED = [("probe.poolings", ["mean"])]
+EDITS = {
+    "nothing": ([], table()),
+    # From the end of the workflow to its beginning.
+    "sentence_embedding.penalties": (
+        [("sentence_embedding.penalties", [1, 10])],
+        table("sentence_embedding", "summary", *FIGURES),
+    ),
+    "aggregate.select": ([("aggregate.select", "sparsest")], table(*FROM_AGGREGATE)),
+    "aggregate.within": ([("aggregate.within", 0.05)], table(*FROM_AGGREGATE)),
+    "aggregate.depths": ([("aggregate.depths", [1, 2])], table(*FROM_AGGREGATE)),
+    "sparsify.etas": ([("sparsify.etas", [0.2, 0.5])], table(*FROM_AGGREGATE)),
+    "combination added": (
+        [("combinations.wide", ["ffn.max", "hidden.mean"])],
+        table(*END, aggregate=1),
+    ),
+    "combination changed": (
+        [("combinations.both", ["ffn.max", "hidden.mean"])],
+        table(*END, aggregate=1),
+    ),
+    "combination removed": ([("combinations", None)], table(*END)),
+    "poolings narrowed": (NARROWED, table("layers", *END)),
+    "representations narrowed": (
+        [("probe.representations", ["hidden"]), ("combinations", None)],
+        table("layers", *END),
+    ),
+    "layers narrowed": ([("probe.layers", [1, 2])], table(*FROM_SPARSIFY)),
+    "layers_per_job": ([("probe.layers_per_job", 1)], table()),
+    "probe.path_length": ([("probe.path_length", 5)], table(*FROM_PROBE)),
+    "probe.standardize": ([("probe.standardize", False)], table(*FROM_PROBE)),
+    "metric": (
+        [(f"datasets.{DATASET}.metric", "macro-f1")],
+        table("sentence_embedding", *FROM_PROBE),
+    ),
+    "max_length": ([(f"models.{MODEL}.max_length", 16)], table(*FROM_EXTRACT)),
+    "storage_dtype": ([("extract.storage_dtype", "float32")], table(*FROM_EXTRACT)),
+    "poolings stored": (
+        [("extract.poolings", ["max", "mean", "first"]), ("probe.poolings", ["max", "mean"])],
+        table(*FROM_EXTRACT),
+    ),
+    "layers of the model said": ([(f"models.{MODEL}.layers", 2)], table()),
+    "split fraction": ([(f"datasets.{DATASET}.splits.test", 0.2)], ALL),
+    "seed": ([("seed", 8)], ALL),
+    "seed, with a seed of the split's own": (
+        [("seed", 8), (f"datasets.{DATASET}.split_seed", 7)],
+        table("summary"),
+    ),
+    "seed of the split as before": ([(f"datasets.{DATASET}.split_seed", 7)], table()),
+    # The same said in another way.
+    "lists in another order": (
+        [
+            ("extract.poolings", ["mean", "max"]),
+            ("extract.representations", ["hidden", "ffn"]),
+            ("sparsify.etas", [0.6, 0.2]),
+            ("combinations.both", ["hidden.mean", "ffn.mean"]),
+            ("sentence_embedding.penalties", [100, 1]),
+        ],
+        table(),
+    ),
+    "defaults written out": (
+        [
+            ("runs", [{"model": MODEL, "dataset": [DATASET]}]),
+            ("probe.poolings", "all"),
+            ("probe.representations", ["ffn", "hidden"]),
+            ("aggregate.l1_ratios", [0]),
+            ("probe.tolerance", 2e-3),
+            (f"datasets.{DATASET}.encoding", ["utf-8"]),
+            (f"models.{MODEL}.dtype", "float32"),
+        ],
+        table(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_runs_exactly_what_depends_on_it(variant, name):
+    changes, expected = EDITS[name]
+    assert snake.stages(variant(*changes)) == dict(sorted(expected.items()))
+
+
+def test_keys_in_another_order_run_nothing(variant):
+    assert variant(config=reordered(CONFIG)) == []
+
+
+def test_the_project_itself_runs_nothing_again(finished):
+    assert snake.planned(finished) == []
+    assert "Nothing to be done" in snake.run(finished)
+
+
+def test_a_new_model_runs_its_own_jobs_only(variant, tmp_path, tiny_model):
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    found = variant(("models.other", {"path": str(other), "max_length": 24}))
+    assert snake.stages(found) == dict(sorted({**PAIR, "card": 1, "summary": 1}.items()))
+    for job in found:
+        assert job.stage in ("card", "summary", "extract", "probe") or (
+            job.wildcards["model"] == "other"
+        )
+        assert f"_{MODEL}" not in job.rule
+
+
+def test_a_new_dataset_runs_its_own_jobs_only(variant, tmp_path):
+    path = tmp_path / "other.csv"
+    tiny_project.write_csv(path, tiny_project.sentences(60, seed=1))
+    entry = CONFIG["datasets"][DATASET] | {"path": str(path)}
+    found = variant(("datasets.other", entry))
+    assert snake.stages(found) == dict(sorted(ALL.items()))
+    assert all(job.wildcards["dataset"] == "other" for job in found if job.stage != "summary")
+
+
+def test_the_order_of_the_entries_is_that_of_the_summary_and_nothing_else(
+    variant, tmp_path, tiny_model
+):
+    other = {"path": str(tiny_model), "max_length": 24}
+    first = variant(config=edited(("models", {MODEL: CONFIG["models"][MODEL], "other": other})))
+    last = variant(config=edited(("models", {"other": other, MODEL: CONFIG["models"][MODEL]})))
+    assert snake.stages(first) == snake.stages(last)
+
+
+def test_a_run_of_fewer_pairs_runs_the_summary_only(copied, tmp_path):
+    entry = CONFIG["datasets"][DATASET]
+    config = edited(
+        ("datasets.second", entry), ("runs", [{"model": MODEL, "dataset": DATASET}])
+    )
+    tiny_project.write_config(copied / "config.yaml", config)
+    assert snake.planned(copied) == []
+
+
+@pytest.mark.parametrize("way", ["dot", "absolute", "variable", "both"])
+def test_the_data_root_given_in_another_way_runs_nothing(variant, finished, way):
+    changes = {
+        "dot": [("data_root", ".")],
+        "absolute": [("data_root", str(finished))],
+        "both": [("data_root", str(finished))],
+    }
+    env = {"variable": str(finished), "both": "/nowhere"}
+    given = {"PROBELINE_DATA_ROOT": env[way]} if way in env else {}
+    assert variant(*changes.get(way, []), **given) == []
+
+
+def test_a_project_that_was_moved_runs_nothing(copied):
+    assert snake.planned(copied) == []
+
+
+def test_a_touched_file_runs_nothing(copied):
+    later = time.time() + 60
+    os.utime(copied / "notes.csv", (later, later))
+    assert snake.planned(copied) == []
+
+
+def test_changed_texts_run_everything(copied):
+    rows = tiny_project.sentences(120)
+    tiny_project.write_csv(copied / "notes.csv", [("a new text", "food"), *rows[1:]])
+    assert snake.stages(snake.planned(copied)) == dict(sorted(ALL.items()))
+
+
+def test_a_changed_model_runs_all_but_the_dataset(copied, tiny_model):
+    (copied / "model").unlink()
+    tiny_project.build_model(copied / "model", seed=1)
+    assert snake.stages(snake.planned(copied)) == table(*FROM_EXTRACT)
+
+
+def test_notes_beside_the_model_run_nothing(copied, tiny_model):
+    (copied / "model").unlink()
+    subfolder = shutil.copytree(tiny_model, copied / "model")
+    (subfolder / "README.md").write_text("About this model.\n")
+    (subfolder / "train_log.txt").write_text("loss 0.3\n")
+    assert snake.planned(copied) == []
+
+
+VERSIONS = {
+    "DATASET": ALL,
+    "CARD": table("card"),
+    "EXTRACT": table(*FROM_EXTRACT),
+    "SHARD_FORMAT": table(*FROM_EXTRACT),
+    "PROBE": table(*FROM_PROBE),
+    "SPARSIFY": table("sparsify", *FROM_AGGREGATE),
+    "AGGREGATE": table(*FROM_AGGREGATE),
+    "CLASSIFIER": table(*END),
+    "SENTENCE_EMBEDDING": table("sentence_embedding", "summary", *FIGURES),
+    "LAYERS": table("layers", "summary", *FIGURES),
+    "SUMMARY": table("summary"),
+    "FIGURES": table(*FIGURES),
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A copy of the library that comes before the installed one."""
+    folder = tmp_path_factory.mktemp("library")
+    source = snake.ROOT / "src" / "probeline"
+    shutil.copytree(source, folder / "probeline", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize("stage", VERSIONS)
+def test_a_raised_version_runs_its_stage_and_what_follows(finished, library, stage):
+    original = (snake.ROOT / "src" / "probeline" / "versions.py").read_text(encoding="utf-8")
+    raised = original.replace(f"\n{stage} = 1\n", f"\n{stage} = 1001\n")
+    assert raised != original
+    (library / "probeline" / "versions.py").write_text(raised, encoding="utf-8")
+    found = snake.planned(finished, PYTHONPATH=str(library), PYTHONDONTWRITEBYTECODE="1")
+    assert snake.stages(found) == dict(sorted(VERSIONS[stage].items()))
+
+
+def test_every_version_is_in_the_table():
+    from probeline import versions
+
+    names = {name for name in vars(versions) if name.isupper()}
+    assert names - set(VERSIONS) == {"CLASSIFIER_FORMAT"}
