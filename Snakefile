@@ -1,28 +1,21 @@
 # probeline: probes on every layer, and the sparse classifiers they lead to.
 # Settings: config.yaml (docs/config.md explains every key).
 
-import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-from probeline.errors import ProbelineError
-from probeline.workflow.plan import load_plan
+from probeline.workflow.parsing import own_config, plan_or_exit
 
 min_version("9.27")
 
 # A configuration given by the user stands alone: Snakemake would merge ours into it key by key.
 if not workflow.config_settings.configfiles:
-    own = Path("config.yaml")
 
-    configfile: own if own.is_file() else Path(workflow.basedir) / own
+    configfile: own_config(workflow.basedir)
 
 
-try:
-    plan = load_plan(config, files=workflow.configfiles)
-except ProbelineError as error:
-    print(error, file=sys.stderr)
-    sys.exit(1)
+plan = plan_or_exit(config, workflow.configfiles)
 
 
 include: "workflow/rules/common.smk"
@@ -41,3 +34,5 @@ rule all:
         [cell["classifier"] for cell in cells],
         [figure for figure in figures],
         [f"results/cards/{dataset}.md" for dataset in plan.datasets],
+        # Also those that no probe asks for: the configuration says what is stored.
+        [plan.stored_shards(*pair) for pair in plan.pairs],

@@ -70,7 +70,11 @@ EDITS = {
         [("probe.representations", ["hidden"]), ("combinations", None)],
         table("layers", *END),
     ),
-    "layers narrowed": ([("probe.layers", [1, 2])], table(*FROM_SPARSIFY)),
+    # Layer 0 is one of hidden states only.
+    "layers narrowed": (
+        [("probe.layers", [1, 2])],
+        table(*FROM_SPARSIFY, sparsify=2, aggregate=3),
+    ),
     "layers_per_job": ([("probe.layers_per_job", 1)], table()),
     "probe.path_length": ([("probe.path_length", 5)], table(*FROM_PROBE)),
     "probe.standardize": ([("probe.standardize", False)], table(*FROM_PROBE)),
@@ -80,10 +84,12 @@ EDITS = {
     ),
     "max_length": ([(f"models.{MODEL}.max_length", 16)], table(*FROM_EXTRACT)),
     "storage_dtype": ([("extract.storage_dtype", "float32")], table(*FROM_EXTRACT)),
-    "poolings stored": (
+    # One forward pass writes all shards or none.
+    "storage widened": (
         [("extract.poolings", ["max", "mean", "first"]), ("probe.poolings", ["max", "mean"])],
         table(*FROM_EXTRACT),
     ),
+    "storage narrowed": ([("extract.poolings", ["mean"])], table("layers", *END)),
     "layers of the model said": ([(f"models.{MODEL}.layers", 2)], table()),
     "split fraction": ([(f"datasets.{DATASET}.splits.test", 0.2)], ALL),
     "seed": ([("seed", 8)], ALL),
@@ -203,6 +209,16 @@ def test_a_changed_model_runs_all_but_the_dataset(copied, tiny_model):
     (copied / "model").unlink()
     tiny_project.build_model(copied / "model", seed=1)
     assert snake.stages(snake.planned(copied)) == table(*FROM_EXTRACT)
+
+
+def test_a_fresh_copy_of_the_workflow_runs_nothing(finished, tmp_path):
+    for name in ("Snakefile", "config.yaml", "workflow", "profiles", "envs"):
+        source = snake.ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(source, tmp_path / name)
+    assert snake.planned(finished, "-s", tmp_path / "Snakefile") == []
 
 
 def test_notes_beside_the_model_run_nothing(copied, tiny_model):

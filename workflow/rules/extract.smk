@@ -42,6 +42,8 @@ for model in plan.models:
             gpu=1,
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
         params:
-            plan.extract_params(model),
+            settings=plan.extract_params(model),
+            # A function of the output: it counts for the cache, not as a reason to run again.
+            shards=lambda wildcards, output: [Path(path).name for path in output],
         script:
             "../scripts/extract.py"

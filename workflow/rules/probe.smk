@@ -11,7 +11,7 @@ for model in plan.models:
                     dataset=dataset_artifacts,
                     shards=lambda wildcards, model=model, representation=representation: (
                         plan.stored_shards(
-                            wildcards.dataset, model, representation, wildcards.pooling
+                            wildcards.dataset, model, (representation, wildcards.pooling)
                         )
                     ),
                 output:

@@ -10,5 +10,6 @@ with job(snakemake):
         out_folder=Path(snakemake.output[0]).parent,
         pinned=snakemake.input.get("pinned"),
         threads=snakemake.threads,
-        settings=snakemake.params[0],
+        shards=snakemake.params.shards,
+        settings=snakemake.params.settings,
     )

@@ -80,19 +80,19 @@ def optimal_intercept(logits: np.ndarray, intercept: np.ndarray, loss: LogisticL
     enough = max(1e-7 * min(value, 1.0), 1e-10)
     # Differences of the value below this are rounding.
     noise = 4 * float(np.finfo(logits.dtype).eps)
-    previous, full = np.inf, False
+    previous, at_rounding = np.inf, False
     for _ in range(50):
         shifted = logits + b.astype(logits.dtype)
         gradient = loss.residual(shifted).sum(axis=0, dtype=np.float64)
         size = float(np.abs(gradient).max())
-        # A whole Newton step that did not halve the gradient has met rounding.
-        if size < enough or (full and size > 0.5 * previous):
+        # A last step, too short to show in the value, still helps while it halves the gradient.
+        if size < enough or (at_rounding and size > 0.5 * previous):
             break
         previous = size
         step = np.linalg.lstsq(_intercept_hessian(shifted, loss), gradient, rcond=1e-10)[0]
+        at_rounding = float(gradient @ step) < noise * abs(value)
         # Caps a step taken where the curvature has vanished (separable targets).
-        cap = min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
-        step *= cap
+        step *= min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
         scale = 1.0
         while scale > 1e-4:
             candidate = b - scale * step
@@ -100,7 +100,6 @@ def optimal_intercept(logits: np.ndarray, intercept: np.ndarray, loss: LogisticL
             if new <= value + noise * abs(value):
                 break
             scale /= 2
-        full = cap == 1.0 and scale == 1.0
         b, value = candidate, new
         if np.abs(scale * step).max() < 1e-7:
             break
@@ -109,9 +108,12 @@ def optimal_intercept(logits: np.ndarray, intercept: np.ndarray, loss: LogisticL
 
 def _intercept_hessian(logits: np.ndarray, loss: LogisticLoss) -> np.ndarray:
     p = loss.probabilities(logits).astype(np.float64)
-    weighted = loss.weights * p
     if loss.kind == "sigmoid":
-        return np.diag((weighted * (1 - p)).sum(axis=0) + 1e-12)
+        return np.diag((loss.weights * p * (1 - p)).sum(axis=0) + 1e-12)
+    # Exactly singular along (1, ..., 1), so that no step is taken there: float32 rows do not sum
+    # to one, and the quotient of two roundings would be that step's length.
+    p /= p.sum(axis=1, keepdims=True)
+    weighted = loss.weights * p
     return np.diag(weighted.sum(axis=0)) - weighted.T @ p
 
 

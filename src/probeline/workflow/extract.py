@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from probeline.activations.names import parse_name
 from probeline.files import read_json
 
 
 def run_extract(
-    dataset_folder: Path, out_folder: Path, pinned: str | None, threads: int, settings: Mapping
+    dataset_folder: Path,
+    out_folder: Path,
+    pinned: str | None,
+    threads: int,
+    shards: Iterable[str],
+    settings: Mapping,
 ) -> None:
     """Run the extract stage of one model over one dataset.
 
@@ -21,6 +27,8 @@ def run_extract(
         packages.
     threads : int
         CPU threads of the forward pass.
+    shards : iterable of str
+        Names of the files to write; those that do not end in .h5 are written anyway.
     settings : mapping
         model, spec, options, seed.
     """
@@ -34,13 +42,19 @@ def run_extract(
     spec = dict(settings["spec"])
     if pinned:
         spec["revision"] = read_json(pinned)["commit"]
+    stored = [parse_name(name) for name in shards if name.endswith(".h5")]
+    options = {
+        **settings["options"],
+        "representations": list(dict.fromkeys(representation for representation, _, _ in stored)),
+        "poolings": list(dict.fromkeys(pooling for _, pooling, _ in stored)),
+    }
     # Outside the declared outputs, which Snakemake deletes when a job fails.
     state = Path(".probeline") / "extract" / out_folder.parent.name / out_folder.name
     extract(
         dataset_folder,
         settings["model"],
         spec,
-        settings["options"],
+        options,
         out_folder,
         state,
         settings["seed"],

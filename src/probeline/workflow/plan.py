@@ -6,13 +6,13 @@ The Snakefile asks here while it is parsed, in every cluster job too: no torch, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from probeline import versions
 from probeline.activations.names import layers_of, shard_name, shard_names
-from probeline.config import Config
+from probeline.config import Config, validate
 from probeline.data.paths import source_files, source_fingerprint
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, read_shape, resolve
@@ -135,6 +135,9 @@ class Plan:
         spec = self.config.model_spec(model)
         spec.pop("layers", None)
         options = self.config.section("extract")
+        # What is stored is said by the outputs: to store less is no reason to compute anew.
+        for key in ("poolings", "representations"):
+            options.pop(key)
         return {
             "model": model,
             "spec": spec,
@@ -234,15 +237,13 @@ class Plan:
         return [f"{folder}/{name}" for r, p in sources for name in self.names(model, r, p)]
 
     def stored_shards(
-        self, dataset: str, model: str, representation: str, pooling: str
+        self, dataset: str, model: str, source: tuple[str, str] | None = None
     ) -> list[str]:
-        """Shards of all layers, probed or not: whatever is probed, these are the same."""
-        shape = self.shapes[model]
-        return [
-            f"results/activations/{dataset}/{model}/"
-            f"{shard_name(shape, representation, pooling, layer)}"
-            for layer in layers_of(shape, representation)
-        ]
+        """Shards of all layers, probed or not; of one (representation, pooling) or of all."""
+        names = self.shard_names(model)
+        if source:
+            names = shard_names(self.shapes[model], [source[0]], [source[1]])
+        return [f"results/activations/{dataset}/{model}/{name}" for name in names]
 
     def probes(self, dataset: str, task: str, model: str, sources: list) -> list[str]:
         folder = f"results/probes/{dataset}/{task}/{model}"
@@ -332,11 +333,23 @@ def _named(path: Path) -> str:
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
-def load_plan(raw: dict, source: str = "config.yaml", files: tuple = ()) -> Plan:
-    """Check a configuration as Snakemake hands it over and plan its run."""
-    from probeline.config import validate
+def load_plan(raw: dict, files: Iterable[str | os.PathLike] = ()) -> Plan:
+    """Check a configuration as Snakemake hands it over and plan its run.
 
-    config = validate(raw, source=source, files=files)
+    Parameters
+    ----------
+    raw : dict
+        The values, those of several files and of the command line merged.
+    files : iterable of paths
+        The files they came from.
+
+    Raises
+    ------
+    ConfigError
+        With all mistakes, one line each.
+    """
+    names = [_named(Path(file)) for file in files]
+    config = validate(raw, source=" + ".join(names) or "config", files=names)
     if config.data_root:
         # Jobs find their files by it; in params it would rerun everything when data move.
         os.environ["PROBELINE_DATA_ROOT"] = str(Path(config.data_root).expanduser())

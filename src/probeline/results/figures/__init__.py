@@ -1,0 +1,19 @@
+"""Figures: score by layer, and score against the number of neurons kept; the table of the latter.
+
+Altair, which is slow to import, is imported only when something is drawn.
+"""
+
+from __future__ import annotations
+
+from probeline.results.figures.layer import layer_figure
+from probeline.results.figures.pareto import Point, pareto_front, tradeoff_table, write_tradeoff
+from probeline.results.figures.tradeoff import tradeoff_figure
+
+__all__ = [
+    "Point",
+    "layer_figure",
+    "pareto_front",
+    "tradeoff_figure",
+    "tradeoff_table",
+    "write_tradeoff",
+]

@@ -1,0 +1,40 @@
+"""What the Snakefile does while it is parsed; mistakes of the user are lines, not a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from probeline.config import read
+from probeline.errors import ProbelineError
+from probeline.workflow.plan import Plan, load_plan
+
+
+@contextmanager
+def _lines() -> Iterator[None]:
+    try:
+        yield
+    except ProbelineError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+@_lines()
+def own_config(basedir: str | os.PathLike) -> str:
+    """The configuration of a run that is given none: the working directory's, else the default.
+
+    It is read here already, since Snakemake's reader does not say what is wrong with a file.
+    """
+    own = Path("config.yaml")
+    path = own if own.is_file() else Path(basedir) / own
+    read(path)
+    return str(path)
+
+
+@_lines()
+def plan_or_exit(config: dict, files: Iterable[str | os.PathLike]) -> Plan:
+    """`load_plan`; on mistakes all of them are printed, and Snakemake ends with status 1."""
+    return load_plan(config, files)

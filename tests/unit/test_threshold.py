@@ -1,0 +1,63 @@
+"""The threshold of multi-label tasks, against trying all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from problems import indicators, problem, task_of
+from scipy.special import expit
+from sklearn.metrics import f1_score, log_loss
+
+from probeline.probe.threshold import evaluate
+
+
+def multilabel_task(metric: str):
+    _, Y = indicators(90, 4)
+    return task_of({"train": Y[:30], "validation": Y[30:70], "test": Y[70:]}, metric=metric)
+
+
+@pytest.mark.parametrize("metric", ["macro-f1", "micro-f1", "accuracy"])
+@pytest.mark.parametrize("shift", [-2.0, 0.0, 1.5])
+def test_the_best_threshold_is_found(metric, shift):
+    task = multilabel_task(metric)
+    Y = task.y["validation"]
+    rng = np.random.default_rng(0)
+    Z = (2.0 * Y - 1 + rng.normal(size=Y.shape) + shift).astype(np.float32)
+    found, mean_loss, threshold = evaluate(task, Z)
+
+    def value(probability):
+        predicted = expit(Z) > probability
+        if metric == "accuracy":
+            return (predicted == Y).all(axis=1).mean()
+        return f1_score(Y, predicted, average=metric.split("-")[0], zero_division=0)
+
+    tried = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9]
+    assert found == pytest.approx(max(map(value, tried)))
+    assert found == pytest.approx(value(expit(threshold)))
+    ties = [p for p in tried if value(p) == pytest.approx(found)]
+    nearest = min(ties, key=lambda p: abs(np.log(p / (1 - p))))
+    assert expit(threshold) == pytest.approx(nearest)
+    # The threshold is taken off before scoring, and the score is then the same.
+    assert task.score("validation", Z - np.float32(threshold)) == pytest.approx(found)
+    each = [log_loss(Y[:, k], expit(Z[:, k]), labels=[0, 1]) for k in range(4)]
+    assert mean_loss == pytest.approx(sum(each), rel=1e-5)
+
+
+def test_ranking_needs_no_threshold():
+    task = multilabel_task("roc-auc")
+    Z = np.random.default_rng(0).normal(size=task.y["validation"].shape)
+    assert evaluate(task, Z)[2] == 0.0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_single_label_has_none(classes):
+    _, y = problem(60, 3, classes)
+    task = task_of({"train": y[:20], "validation": y[20:40], "test": y[40:]}, classes)
+    Z = np.random.default_rng(0).normal(size=(20, 1 if classes == 2 else 3))
+    score, mean_loss, threshold = evaluate(task, Z)
+    assert threshold == 0.0
+    p = np.hstack([1 - expit(Z), expit(Z)])
+    if classes == 3:
+        p = np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
+    assert score == (p.argmax(axis=1) == y[20:40]).mean()
+    assert mean_loss == pytest.approx(log_loss(y[20:40], p, labels=np.arange(classes)), rel=1e-5)

