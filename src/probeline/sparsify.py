@@ -105,7 +105,7 @@ def read_neurons(path: str | os.PathLike) -> dict[str, np.ndarray]:
         table = pq.read_table(path)
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such neuron table; run the sparsify stage") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ProbelineError(f"{path}: not a readable Parquet file: {error}") from None
     if tuple(table.column_names) != COLUMNS:
         raise ProbelineError(f"{path}: not a neuron table; expected columns {', '.join(COLUMNS)}")

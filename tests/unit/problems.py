@@ -54,7 +54,7 @@ def by_sklearn(X, y, penalty: float, l1_ratio: float, class_weight=None, tol=1e-
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(X, y)
+        model.fit(np.asarray(X, np.float64), y)
     return model.coef_.T, model.intercept_
 
 

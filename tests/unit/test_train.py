@@ -29,7 +29,7 @@ OPTIONS = {
 def test_equals_a_search_by_hand(classes):
     X, task = split_problem(classes=classes, noise=2.0)
     probe = train_probe(X, task, OPTIONS)
-    scaler = StandardScaler().fit(X["train"])
+    scaler = StandardScaler().fit(X["train"].astype(np.float64))
     found = []
     for C in OPTIONS["penalties"]:
         W, b = by_sklearn(scaler.transform(X["train"]), task.y["train"], 1 / (120 * C), 1.0)

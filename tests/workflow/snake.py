@@ -83,7 +83,7 @@ def jobs(printed: str) -> list[Job]:
             found.append([match["rule"], {}, ""])
         elif found and (match := _WILDCARDS.match(line)):
             pairs = (pair.split("=", 1) for pair in match["wildcards"].split(", "))
-            found[-1][1] = {name: value for name, value in pairs}
+            found[-1][1] = dict(pairs)
         elif found and (match := _REASON.match(line)):
             found[-1][2] = match["reason"]
     return [Job(*entry) for entry in found]

@@ -289,7 +289,7 @@ def test_names_of_models_and_datasets_may_hold_what_the_configuration_allows(pro
     entry = tiny_project.CONFIG["datasets"][tiny_project.DATASET]
     config = edited(
         ("models", {name: {"path": str(tiny_model)} for name in names}),
-        ("datasets", {name: entry for name in names}),
+        ("datasets", dict.fromkeys(names, entry)),
     )
     tiny_project.write_config(project / "config.yaml", config)
     found = snake.planned(project)

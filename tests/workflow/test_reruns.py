@@ -9,32 +9,18 @@ import time
 import pytest
 import snake
 import tiny_project
+from rerun_table import (
+    ALL,
+    END,
+    FIGURES,
+    FROM_AGGREGATE,
+    FROM_EXTRACT,
+    FROM_PROBE,
+    FROM_SPARSIFY,
+    PAIR,
+    table,
+)
 from tiny_project import CONFIG, DATASET, MODEL, edited
-
-# Jobs of one (dataset, model) pair of the tiny project, stage by stage.
-PAIR = {
-    "extract": 1,
-    "probe": 4,
-    "sparsify": 4,
-    "aggregate": 5,
-    "classifier": 1,
-    "sentence_embedding": 1,
-    "layers": 1,
-    "layer_figure": 1,
-    "tradeoff_figure": 1,
-}
-ALL = {"dataset": 1, "card": 1, "summary": 1, **PAIR}
-FIGURES = ("layer_figure", "tradeoff_figure")
-END = ("classifier", "summary", *FIGURES)
-FROM_AGGREGATE = ("aggregate", *END)
-FROM_SPARSIFY = ("sparsify", "layers", *FROM_AGGREGATE)
-FROM_PROBE = ("probe", *FROM_SPARSIFY)
-FROM_EXTRACT = ("extract", "card", "sentence_embedding", *FROM_PROBE)
-
-
-def table(*stages: str, **counts: int) -> dict[str, int]:
-    """Return the jobs of `stages`, all of them unless `counts` says otherwise, by name."""
-    return dict(sorted(({stage: ALL[stage] for stage in stages} | counts).items()))
 
 
 def reordered(value):
@@ -139,6 +125,17 @@ def test_the_project_itself_runs_nothing_again(finished):
     assert "Nothing to be done" in snake.run(finished)
 
 
+def test_narrowed_and_widened_back_nothing_costly_runs(copied):
+    config = copied / "config.yaml"
+    tiny_project.write_config(config, edited(*NARROWED))
+    summary = (copied / "results" / "summary.csv").read_text(encoding="utf-8")
+    snake.run(copied, "results/summary.csv")
+    narrowed = (copied / "results" / "summary.csv").read_text(encoding="utf-8")
+    assert ",max," in summary and ",max," not in narrowed
+    tiny_project.write_config(config, CONFIG)
+    assert snake.stages(snake.planned(copied)) == table("layers", *END)
+
+
 def test_a_new_model_runs_its_own_jobs_only(variant, tmp_path, tiny_model):
     other = shutil.copytree(tiny_model, tmp_path / "other")
     found = variant(("models.other", {"path": str(other), "max_length": 24}))
@@ -170,9 +167,7 @@ def test_the_order_of_the_entries_is_that_of_the_summary_and_nothing_else(
 
 def test_a_run_of_fewer_pairs_runs_the_summary_only(copied, tmp_path):
     entry = CONFIG["datasets"][DATASET]
-    config = edited(
-        ("datasets.second", entry), ("runs", [{"model": MODEL, "dataset": DATASET}])
-    )
+    config = edited(("datasets.second", entry), ("runs", [{"model": MODEL, "dataset": DATASET}]))
     tiny_project.write_config(copied / "config.yaml", config)
     assert snake.planned(copied) == []
 
@@ -227,45 +222,3 @@ def test_notes_beside_the_model_run_nothing(copied, tiny_model):
     (subfolder / "README.md").write_text("About this model.\n")
     (subfolder / "train_log.txt").write_text("loss 0.3\n")
     assert snake.planned(copied) == []
-
-
-VERSIONS = {
-    "DATASET": ALL,
-    "CARD": table("card"),
-    "EXTRACT": table(*FROM_EXTRACT),
-    "SHARD_FORMAT": table(*FROM_EXTRACT),
-    "PROBE": table(*FROM_PROBE),
-    "SPARSIFY": table("sparsify", *FROM_AGGREGATE),
-    "AGGREGATE": table(*FROM_AGGREGATE),
-    "CLASSIFIER": table(*END),
-    "SENTENCE_EMBEDDING": table("sentence_embedding", "summary", *FIGURES),
-    "LAYERS": table("layers", "summary", *FIGURES),
-    "SUMMARY": table("summary"),
-    "FIGURES": table(*FIGURES),
-}
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A copy of the library that comes before the installed one."""
-    folder = tmp_path_factory.mktemp("library")
-    source = snake.ROOT / "src" / "probeline"
-    shutil.copytree(source, folder / "probeline", ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
-@pytest.mark.parametrize("stage", VERSIONS)
-def test_a_raised_version_runs_its_stage_and_what_follows(finished, library, stage):
-    original = (snake.ROOT / "src" / "probeline" / "versions.py").read_text(encoding="utf-8")
-    raised = original.replace(f"\n{stage} = 1\n", f"\n{stage} = 1001\n")
-    assert raised != original
-    (library / "probeline" / "versions.py").write_text(raised, encoding="utf-8")
-    found = snake.planned(finished, PYTHONPATH=str(library), PYTHONDONTWRITEBYTECODE="1")
-    assert snake.stages(found) == dict(sorted(VERSIONS[stage].items()))
-
-
-def test_every_version_is_in_the_table():
-    from probeline import versions
-
-    names = {name for name in vars(versions) if name.isupper()}
-    assert names - set(VERSIONS) == {"CLASSIFIER_FORMAT"}

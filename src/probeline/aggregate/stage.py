@@ -171,7 +171,7 @@ def read_grid(path: str | os.PathLike) -> tuple[list[Candidate], int, float, dic
         return found, position, rows[position]["test_score"], meta
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such grid; run the aggregate stage") from None
-    except (pa.ArrowInvalid, OSError, KeyError, StopIteration) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, StopIteration) as error:
         raise ProbelineError(
             f"{path}: not a readable grid ({error}); delete it and run again"
         ) from None

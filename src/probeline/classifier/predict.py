@@ -97,8 +97,18 @@ class Classifier:
             )
         if pairs is not None and len(pairs) != len(texts):
             raise ProbelineError(f"predict: {len(texts)} texts but {len(pairs)} second texts")
-        if any(not isinstance(text, str) for text in (*texts, *(pairs or ()))):
-            raise ProbelineError("predict: every text must be a string")
+        for column in (texts, pairs or []):
+            for number, text in enumerate(column):
+                if not isinstance(text, str):
+                    raise ProbelineError(
+                        f"predict: every text must be a string; text {number} is "
+                        f"{type(text).__name__}"
+                    )
+                if not _is_unicode(text):
+                    raise ProbelineError(
+                        f"predict: text {number} holds half a character (a lone surrogate); "
+                        "was it read in another encoding than UTF-8?"
+                    )
 
     def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
@@ -131,3 +141,12 @@ class Classifier:
                 yield {"labels": chosen, "scores": named}
             else:
                 yield {"label": self.labels[int(np.argmax(row))], "scores": named}
+
+
+def _is_unicode(text: str) -> bool:
+    """False for what JSON escapes and undecodable arguments can smuggle into a str."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

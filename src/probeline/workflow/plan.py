@@ -328,8 +328,8 @@ def _named(path: Path) -> str:
 
     Snakemake runs a job again when a name among its inputs is new.
     """
-    absolute = Path(os.path.abspath(path))
     here = Path.cwd()
+    absolute = Path(os.path.normpath(here / path))
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 

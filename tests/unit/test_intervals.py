@@ -1,0 +1,86 @@
+"""Bootstrap intervals against scipy's, and where they cannot be computed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import binom, bootstrap
+
+from probeline.results.intervals import bootstrap_interval
+
+
+def some(n=300, right=0.8, seed=0):
+    """Labels and logits of a binary task with about that share of right predictions."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    correct = rng.random(n) < right
+    logits = np.where(correct, 2 * labels - 1, 1 - 2 * labels)[:, None].astype(np.float32)
+    return labels, logits
+
+
+def test_accuracy_has_the_binomials_interval():
+    labels, logits = some()
+    low, high = bootstrap_interval("accuracy", labels, logits, 2, seed=1)
+    share = ((logits[:, 0] > 0) == labels).mean()
+    expected = binom.ppf([0.025, 0.975], 300, share) / 300
+    np.testing.assert_allclose([low, high], expected, atol=0.01)
+
+
+def test_macro_f1_equals_scipys():
+    from sklearn.metrics import f1_score
+
+    labels, logits = some(right=0.7)
+    low, high = bootstrap_interval("macro-f1", labels, logits, 2, seed=1)
+    theirs = bootstrap(
+        (labels, (logits[:, 0] > 0).astype(int)),
+        lambda y, p: f1_score(y, p, average="macro"),
+        paired=True,
+        vectorized=False,
+        n_resamples=400,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    np.testing.assert_allclose([low, high], theirs, atol=0.015)
+
+
+def test_level_and_seed():
+    labels, logits = some()
+    wide = bootstrap_interval("accuracy", labels, logits, 2, seed=3)
+    narrow = bootstrap_interval("accuracy", labels, logits, 2, seed=3, level=0.5)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+    assert wide == bootstrap_interval("accuracy", labels, logits, 2, seed=3)
+    assert wide != bootstrap_interval("accuracy", labels, logits, 2, seed=4)
+
+
+def test_multi_label_rows_are_drawn_whole():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (200, 3))
+    logits = np.where(rng.random((200, 3)) < 0.9, 2.0 * labels - 1, 1 - 2.0 * labels)
+    low, high = bootstrap_interval("accuracy", labels, logits, 3, seed=0)
+    share = ((logits > 0) == labels).all(axis=1).mean()
+    np.testing.assert_allclose([low, high], binom.ppf([0.025, 0.975], 200, share) / 200, atol=0.012)
+
+
+def test_perfect_scores():
+    labels, logits = some(right=1.1)
+    assert bootstrap_interval("accuracy", labels, logits, 2, seed=0) == (1.0, 1.0)
+
+
+def test_roc_auc_of_draws_with_one_kind_only():
+    """Such draws are left out; where all are such, there is no interval."""
+    labels = np.array([0] * 6 + [1])
+    logits = np.arange(7.0)[:, None]
+    low, high = bootstrap_interval("roc-auc", labels, logits, 2, seed=0)
+    assert (low, high) == (1.0, 1.0)
+    none = bootstrap_interval("roc-auc", np.zeros(5, int), np.arange(5.0)[:, None], 2, seed=0)
+    assert all(map(math.isnan, none))
+
+
+def test_one_or_two_columns_of_a_binary_task():
+    labels, logits = some()
+    logits = logits * np.random.default_rng(0).uniform(1, 60, (300, 1)).astype(np.float32)
+    both = np.concatenate([-logits, logits], axis=1) / 2
+    for metric in ("accuracy", "matthews", "roc-auc"):
+        first = bootstrap_interval(metric, labels, logits, 2, seed=0)
+        assert first == bootstrap_interval(metric, labels, both, 2, seed=0)

@@ -1,0 +1,50 @@
+"""The rerun table of the library's own changes: a stage with a raised version, and what follows."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import snake
+from rerun_table import ALL, END, FIGURES, FROM_AGGREGATE, FROM_EXTRACT, FROM_PROBE, table
+
+VERSIONS = {
+    "DATASET": ALL,
+    "CARD": table("card"),
+    "EXTRACT": table(*FROM_EXTRACT),
+    "SHARD_FORMAT": table(*FROM_EXTRACT),
+    "PROBE": table(*FROM_PROBE),
+    "SPARSIFY": table("sparsify", *FROM_AGGREGATE),
+    "AGGREGATE": table(*FROM_AGGREGATE),
+    "CLASSIFIER": table(*END),
+    "SENTENCE_EMBEDDING": table("sentence_embedding", "summary", *FIGURES),
+    "LAYERS": table("layers", "summary", *FIGURES),
+    "SUMMARY": table("summary"),
+    "FIGURES": table(*FIGURES),
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A copy of the library that comes before the installed one."""
+    folder = tmp_path_factory.mktemp("library")
+    source = snake.ROOT / "src" / "probeline"
+    shutil.copytree(source, folder / "probeline", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize("stage", VERSIONS)
+def test_a_raised_version_runs_its_stage_and_what_follows(finished, library, stage):
+    original = (snake.ROOT / "src" / "probeline" / "versions.py").read_text(encoding="utf-8")
+    raised = original.replace(f"\n{stage} = 1\n", f"\n{stage} = 1001\n")
+    assert raised != original
+    (library / "probeline" / "versions.py").write_text(raised, encoding="utf-8")
+    found = snake.planned(finished, PYTHONPATH=str(library), PYTHONDONTWRITEBYTECODE="1")
+    assert snake.stages(found) == dict(sorted(VERSIONS[stage].items()))
+
+
+def test_every_version_is_in_the_table():
+    from probeline import versions
+
+    names = {name for name in vars(versions) if name.isupper()}
+    assert names - set(VERSIONS) == {"CLASSIFIER_FORMAT"}
