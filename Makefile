@@ -13,7 +13,7 @@ WORKERS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPR
 
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -qq
-# Rules call `probeline` by name, so they must find the environment's programs first.
+# Programs that a run starts must be the environment's.
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 # Written when the set-up is complete. Its name holds this folder's: a moved one is set up anew.
 STAMP := $(VENV)/.installed-$(shell printf %s "$(CURDIR)" | cksum | cut -d ' ' -f 1)

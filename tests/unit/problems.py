@@ -36,9 +36,7 @@ def objective(X, loss: LogisticLoss, W, b, penalty: float, l1_ratio: float) -> f
 
 
 def objective_of(X, loss: LogisticLoss, fit: Fit, penalty: float, l1_ratio: float) -> float:
-    return objective(
-        X - X.mean(axis=0), loss, fit.coefficients, fit.intercept, penalty, l1_ratio
-    )
+    return objective(X - X.mean(axis=0), loss, fit.coefficients, fit.intercept, penalty, l1_ratio)
 
 
 def by_sklearn(X, y, penalty: float, l1_ratio: float, class_weight=None, tol=1e-9) -> tuple:

@@ -75,6 +75,4 @@ def test_linear_logits_equal_explicit_scaling():
     b = np.array([1.0, -2, 0.5], np.float32)
     scaled = np.zeros_like(X)
     scaled[:, scaler.kept] = scaler.apply(X).T
-    np.testing.assert_allclose(
-        linear_logits(X, scaler, W, b), scaled @ W + b, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(linear_logits(X, scaler, W, b), scaled @ W + b, rtol=1e-4, atol=1e-4)

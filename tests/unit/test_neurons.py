@@ -73,7 +73,9 @@ def by_key(project) -> dict:
 def test_activations_are_the_right_columns(project):
     neurons = candidates(list(project.tables.values()), ETAS)
     neurons = neurons.take(np.random.default_rng(0).permutation(len(neurons)))
-    values = read_activations(neurons, by_key(project), project.dataset.fingerprint)
+    values = read_activations(
+        neurons, by_key(project), project.dataset.fingerprint, project.dataset.rows
+    )
     expected = [project.values[r, p, layer][:, n] for r, p, layer, n in keys(neurons)]
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, np.stack(expected, axis=1))
@@ -84,10 +86,11 @@ def test_activations_are_the_right_columns(project):
 def test_no_neuron_no_shard_or_another_dataset(project):
     neurons = candidates([project.tables["ffn", "mean"]], ETAS)
     shards, fingerprint = by_key(project), project.dataset.fingerprint
-    with pytest.raises(ProbelineError, match="every probe is all zero"):
-        read_activations(neurons.take(np.array([], int)), shards, fingerprint)
+    rows = project.dataset.rows
+    none = read_activations(neurons.take(np.array([], int)), shards, fingerprint, rows)
+    assert none.shape == (rows, 0)
     with pytest.raises(ProbelineError, match=r"no shard of ffn\.mean, layer"):
-        read_activations(neurons, {}, fingerprint)
+        read_activations(neurons, {}, fingerprint, rows)
     with pytest.raises(ProbelineError, match="dataset_fingerprint is .* expected 'other'"):
-        read_activations(neurons, shards, "other")
+        read_activations(neurons, shards, "other", rows)
     assert len(candidates([], ETAS)) == 0

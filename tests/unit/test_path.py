@@ -72,7 +72,7 @@ def test_each_step_is_the_solution_at_its_penalty():
             np.testing.assert_allclose(fit.coefficients, W, atol=5e-3)
             assert step.nonzero == np.count_nonzero(fit.coefficients)
             assert step.neurons == fit.coefficients.any(axis=1).sum()
-            assert step.C == pytest.approx(1 / (100 * step.penalty))
+            assert pytest.approx(1 / (100 * step.penalty)) == step.C
             assert step.objective == fit.objective
 
 

@@ -23,7 +23,13 @@ def solve(XT, loss, penalty, tolerance=1e-7, max_iterations=300, start=None):
     gram = XT @ XT.T / XT.dtype.type(XT.shape[1])
     start = start or null_fit(XT, loss)
     return fit_l2(
-        XT, loss, penalty, gram=gram, start=start, tolerance=tolerance, max_iterations=max_iterations
+        XT,
+        loss,
+        penalty,
+        gram=gram,
+        start=start,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
     )
 
 

@@ -95,9 +95,7 @@ def test_the_activations_are_left_alone():
 
 def test_multi_label():
     X, Y = indicators(240, 3)
-    task = task_of(
-        {"train": Y[:120], "validation": Y[120:180], "test": Y[180:]}, metric="macro-f1"
-    )
+    task = task_of({"train": Y[:120], "validation": Y[120:180], "test": Y[180:]}, metric="macro-f1")
     parts = dict(zip(SPLITS, np.split(X.astype(np.float32), [120, 180]), strict=True))
     probe = train_probe(parts, task, OPTIONS | {"class_weight": "auto"})
     assert {step.class_weight for step in probe.steps} == {None, "balanced"}

@@ -38,8 +38,8 @@ EDITS = {
         [("sentence_embedding.penalties", [1, 10])],
         table("sentence_embedding", "summary", *FIGURES),
     ),
-    "aggregate.select": ([("aggregate.select", "sparsest")], table(*FROM_AGGREGATE)),
-    "aggregate.within": ([("aggregate.within", 0.05)], table(*FROM_AGGREGATE)),
+    "aggregate.select": ([("aggregate.select", "sparsest")], table(*END)),
+    "aggregate.within": ([("aggregate.within", 0.05)], table(*END)),
     "aggregate.depths": ([("aggregate.depths", [1, 2])], table(*FROM_AGGREGATE)),
     "sparsify.etas": ([("sparsify.etas", [0.2, 0.5])], table(*FROM_AGGREGATE)),
     "combination added": (

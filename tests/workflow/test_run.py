@@ -30,6 +30,8 @@ def test_a_lock_left_by_a_killed_run_is_removed(copied):
     for kind in ("input", "output"):
         (locks / f"0.{kind}.lock").write_text("results/summary.csv\n", encoding="utf-8")
     summary.unlink()
+    (copied / ".probeline").mkdir(exist_ok=True)
+    (copied / ".probeline" / "run.lock").write_text("running\n", encoding="utf-8")
     refused = snake.snakemake(copied)
     assert refused.returncode != 0
     assert "lock" in (refused.stdout + refused.stderr).lower()
@@ -39,6 +41,16 @@ def test_a_lock_left_by_a_killed_run_is_removed(copied):
     assert done.returncode == 0, done.stdout + done.stderr
     assert summary.is_file()
     assert not list(locks.glob("*"))
+
+
+def test_the_lock_of_another_snakemake_is_left_alone(copied):
+    locks = copied / ".snakemake" / "locks"
+    locks.mkdir(exist_ok=True)
+    for kind in ("input", "output"):
+        (locks / f"0.{kind}.lock").write_text("results/summary.csv\n", encoding="utf-8")
+    (copied / "results" / "summary.csv").unlink()
+    assert probeline_run(copied).returncode != 0
+    assert len(list(locks.iterdir())) == 2
 
 
 def test_two_runs_in_one_folder_are_refused(project):

@@ -16,20 +16,7 @@ CLASSES = {
     "sport": ("goal", "match", "team", "coach", "league", "score", "race", "runner"),
     "weather": ("rain", "storm", "cloud", "wind", "snow", "sunny", "cold", "thunder"),
 }
-COMMON = (
-    "the",
-    "a",
-    "was",
-    "very",
-    "today",
-    "people",
-    "said",
-    "that",
-    "it",
-    "again",
-    "they",
-    "new",
-)
+COMMON = ("the", "a", "was", "very", "today", "people", "said", "that", "it", "again", "new")
 DATASET, MODEL, TASK = "notes", "tiny", "label"
 
 CONFIG = {

@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from probeline.aggregate.neurons import Neurons
-from probeline.errors import ProbelineError
 from probeline.probe.matrix import Scaler, fit_scaler
 from probeline.probe.path import Step, run_path
 from probeline.probe.task import TaskData
 from probeline.probe.threshold import evaluate
 
-# Float32 Gram matrices beyond this many columns (1.6 GB) are computed set by set.
+# Beyond this many columns (1.6 GB as float32) no Gram matrix of all is kept; sets have their own.
 _LARGEST_GRAM = 20_000
 
 
@@ -80,16 +79,14 @@ def search(
 ) -> list[Candidate]:
     """Fit the whole grid.
 
+    Where no eta and depth keeps a neuron (all probes are zero, or have none at these depths), it
+    has one point: the intercept alone, at depth 0.
+
     Parameters
     ----------
     etas : sequence of float, ascending
     options : mapping
         The `aggregate` section of the configuration.
-
-    Raises
-    ------
-    ProbelineError
-        If no eta and depth keeps a neuron.
     """
     neurons = columns.neurons
     found: list[Candidate] = []
@@ -105,9 +102,13 @@ def search(
                 done[key] = _steps(columns, task, indices, gram, options)
             reached = int(neurons.layer[indices].max())
             found += [Candidate(eta, reached, len(indices), step) for step in done[key]]
-    if not found:
-        raise ProbelineError("no neuron is kept at any eta and depth: every probe is all zero")
-    return _distinct(found)
+    return _distinct(found) or [_nothing(columns, task, etas[-1], options)]
+
+
+def _nothing(columns: Columns, task: TaskData, eta: float, options: Mapping) -> Candidate:
+    # The L1 solver knows that without features the null model is the solution.
+    l1 = dict(options) | {"l1_ratios": [1.0]}
+    return Candidate(eta, 0, 0, _steps(columns, task, np.empty(0, np.int64), None, l1)[0])
 
 
 def _distinct(found: list[Candidate]) -> list[Candidate]:
@@ -148,9 +149,7 @@ def _steps(columns, task, indices, gram, options) -> list[Step]:
     return steps
 
 
-def choose(
-    found: Sequence[Candidate], select: str, within: float, noise: float = 0.0
-) -> Candidate:
+def choose(found: Sequence[Candidate], select: str, within: float, noise: float = 0.0) -> Candidate:
     """Choose one candidate by validation.
 
     Parameters

@@ -59,6 +59,8 @@ def fit_head(
 ) -> Head:
     """Fit a grid point again, to a tenth of the tolerance, and drop neurons of zero weight."""
     indices = columns.neurons.at(etas.index(candidate.eta), candidate.depth)
+    if candidate.available == 0:
+        indices = indices[:0]
     XT = np.ascontiguousarray(columns.train[indices])
     validation = columns.validation[indices]
     wanted = candidate.step

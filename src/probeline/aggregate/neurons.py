@@ -85,6 +85,7 @@ def read_activations(
     neurons: Neurons,
     shards: Mapping[tuple[str, str, int], str | os.PathLike],
     fingerprint: str,
+    rows: int,
 ) -> np.ndarray:
     """Read the neurons' activations of all texts: float32 (rows, p).
 
@@ -95,17 +96,14 @@ def read_activations(
     shards : mapping of (representation, pooling, layer) to path
     fingerprint : str
         Of the dataset the shards must be about.
+    rows : int
+        Texts of the dataset.
     """
-    result = None
+    result = np.empty((rows, len(neurons)), np.float32)
     for representation, pooling, layer, indices in neurons.groups():
         path = shards.get((representation, pooling, layer))
         if path is None:
             raise ProbelineError(f"no shard of {representation}.{pooling}, layer {layer}")
         with open_shard(path, {"dataset_fingerprint": fingerprint}) as shard:
-            values = shard.read(columns=neurons.neuron[indices])
-        if result is None:
-            result = np.empty((len(values), len(neurons)), np.float32)
-        result[:, indices] = values
-    if result is None:
-        raise ProbelineError("no neuron is kept at any eta: every probe is all zero")
+            result[:, indices] = shard.read(columns=neurons.neuron[indices])
     return result

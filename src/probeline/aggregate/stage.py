@@ -58,7 +58,7 @@ def aggregate(
     columns, activations = load_columns(tables, shards, dataset, task, etas)
     found = search(columns, task, etas, options)
     noise = task.noise(max(candidate.step.score for candidate in found))
-    chosen = choose(found, options["select"], options["within"], noise)
+    chosen = choose(found, "best", 0.0, noise)
     head = fit_head(columns, task, chosen, etas, options)
     test = task.score("test", head.logits(select(activations, head)[task.rows["test"]]))
     seconds = time.perf_counter() - started
@@ -124,7 +124,7 @@ def load_columns(
     """Read the candidate neurons of the tables and their activations, raw and standardised."""
     neurons = candidates(tables, etas)
     by_key = {parse_name(Path(shard).name): shard for shard in shards}
-    values = read_activations(neurons, by_key, dataset.fingerprint)
+    values = read_activations(neurons, by_key, dataset.fingerprint, dataset.rows)
     return prepare(neurons, values, task), Activations(neurons, values)
 
 

@@ -34,6 +34,7 @@ from probeline.versions import CLASSIFIER_FORMAT
 MANIFEST = "classifier.json"
 HEAD = "head.safetensors"
 BODY = "model"
+TOKENIZER = "tokenizer"
 
 
 def write_classifier(
@@ -68,7 +69,7 @@ def write_classifier(
         "kind": source.kind,
         "path": f"./{BODY}" if source.kind == "folder" else model_spec["path"],
         "revision": shard_meta["revision"],
-        "tokenizer": None if source.kind == "folder" else model_spec.get("tokenizer"),
+        "tokenizer": _tokenizer_reference(source, model_spec.get("tokenizer")),
         "tokenizer_hash": shard_meta["tokenizer_hash"],
         "dtype": shard_meta["dtype"],
         "max_length": int(shard_meta["max_length"]),
@@ -92,6 +93,8 @@ def write_classifier(
     with replacing_folder(folder) as temporary:
         if source.kind == "folder":
             _copy_body(source, model_spec, temporary / BODY)
+        elif model["tokenizer"] == f"./{TOKENIZER}":
+            _copy_tokenizer(model_spec["tokenizer"], temporary / TOKENIZER)
         arrays = {
             "coefficients": head.coefficients,
             "intercept": head.intercept,
@@ -103,6 +106,21 @@ def write_classifier(
         }
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary / HEAD)
         write_json(temporary / MANIFEST, manifest)
+
+
+def _tokenizer_reference(source: ModelSource, tokenizer: str | None) -> str | None:
+    """How the folder names the tokenizer: with the body, in a folder of its own, or elsewhere."""
+    if tokenizer is None or source.kind == "folder":
+        return None
+    return f"./{TOKENIZER}" if resolve(tokenizer).kind == "folder" else tokenizer
+
+
+def _copy_tokenizer(path: str, target: Path) -> None:
+    target.mkdir()
+    folder = resolve(path).folder
+    for file in (*tokenizer_files(folder, path), folder / "config.json"):
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
 
 
 def _copy_body(source: ModelSource, model_spec: Mapping, target: Path) -> None:

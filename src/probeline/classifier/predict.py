@@ -51,8 +51,10 @@ class Classifier:
         self.multilabel: bool = self.manifest["multilabel"]
         self.depth: int = self._head.depth
         model = dict(self.manifest["model"])
-        if model["kind"] == "folder":
-            model["path"] = str(Path(folder).resolve() / model["path"])
+        for key in ("path", "tokenizer"):
+            # What lies in the folder itself; a hub id or package never starts with a dot.
+            if (model[key] or "").startswith("./"):
+                model[key] = str(Path(folder).resolve() / model[key])
         spec = model | {
             "device": device,
             "revision": model["revision"] if model["kind"] == "hub" else None,
@@ -70,6 +72,11 @@ class Classifier:
             raise ProbelineError(
                 f"{folder}: was trained on {self.manifest['model']['path']} at revision {wanted}, "
                 f"but {self._model.revision} is installed; install that one or train again"
+            )
+        if self._model.tokenizer_hash != self.manifest["model"]["tokenizer_hash"]:
+            raise ProbelineError(
+                f"{folder}: the tokenizer's files are not those it was trained with; install the "
+                "tokenizer of that time or train again"
             )
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:

@@ -98,7 +98,7 @@ class Splits(Closed):
     )
     test: either(text=Text, number=Fraction) = Field(
         description="Name of the test split, or the share of train to cut off for it. It is "
-        "scored once, for the classifier chosen on validation."
+        "read once for each row of the summary, and chooses nothing."
     )
 
 

@@ -143,7 +143,9 @@ class Aggregate(Closed):
     )
     select: Literal["best", "sparsest", "shallowest"] = Field(
         "best",
-        description="Which one becomes the classifier: the best on validation, or the one with the "
+        description="Which one becomes the classifier: the best on validation (where the metric is "
+        "a share of texts: the lowest log loss among those within half a standard error of the "
+        "highest score), or the one with the "
         "fewest neurons or blocks whose score is within `within` of the best.",
     )
     within: number(ge=0, le=1) = Field(

@@ -224,8 +224,9 @@ def source_files(spec: dict, data_root: str | os.PathLike | None = None) -> list
 def source_fingerprint(spec: dict, data_root: str | os.PathLike | None = None) -> str:
     """Return a cheap hash of what the source holds: relative names and sizes, no contents.
 
-    It does not change when the same files lie elsewhere. For a dataset on the hub it is a hash
-    of its id, configuration and revision.
+    It does not change when the same files lie elsewhere. Outside packages, whose files nobody
+    edits, the times of change count too. For a dataset on the hub it is a hash of its id,
+    configuration and revision.
 
     Returns
     -------
@@ -236,6 +237,13 @@ def source_fingerprint(spec: dict, data_root: str | os.PathLike | None = None) -
     for line in sorted(_fingerprint_lines(spec, data_root)):
         digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()[:16]
+
+
+def _state(file: Path, spec: dict) -> str:
+    stat = file.stat()
+    if str(spec["path"]).startswith(PACKAGE):
+        return str(stat.st_size)
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _fingerprint_lines(spec: dict, data_root: str | os.PathLike | None) -> Iterator[str]:
@@ -251,7 +259,7 @@ def _fingerprint_lines(spec: dict, data_root: str | os.PathLike | None) -> Itera
         for path in folder.rglob("*"):
             relative = path.relative_to(folder)
             if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-                yield f"{relative.as_posix()} {path.stat().st_size}"
+                yield f"{relative.as_posix()} {_state(path, spec)}"
         return
     base = resolve_path(spec["path"], data_root)
     for split, paths in split_paths(spec, data_root).items():
@@ -259,4 +267,4 @@ def _fingerprint_lines(spec: dict, data_root: str | os.PathLike | None) -> Itera
             files = [file for _, file in class_files(path)] if loader == "folder" else [path]
             for file in files:
                 relative = file.relative_to(base if base.is_dir() else base.parent).as_posix()
-                yield f"{split} {relative} {file.stat().st_size}"
+                yield f"{split} {relative} {_state(file, spec)}"

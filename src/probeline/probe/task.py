@@ -56,7 +56,9 @@ class TaskData:
         return make_loss(self.y["validation"], self.classes).value(logits)
 
     def noise(self, score: float) -> float:
-        """Half a standard error of a share `score` of the validation texts."""
+        """Half a standard error of a score that is a share of the validation texts, else 0."""
+        if self.multilabel or self.metric not in ("accuracy", "micro-f1"):
+            return 0.0
         share = min(max(score, 0.0), 1.0)
         return 0.5 * float(np.sqrt(share * (1 - share) / len(self.rows["validation"])))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Before the limit: it reaches the libraries that are loaded.
+import numpy as np  # noqa: F401
 from threadpoolctl import threadpool_limits
 
 from probeline import logs

@@ -13,7 +13,7 @@ from pathlib import Path
 from probeline import versions
 from probeline.activations.names import layers_of, shard_name, shard_names
 from probeline.config import Config, validate
-from probeline.data.paths import source_files, source_fingerprint
+from probeline.data.paths import local_folder, source_files, source_fingerprint
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, read_shape, resolve
 from probeline.models.weights import model_files
@@ -52,6 +52,7 @@ class Plan:
             try:
                 self.shapes[model] = read_shape(self.config.model_spec(model))
                 self._check_layers(model)
+                self._check_model(model)
             except ProbelineError as error:
                 problems.append(f"models.{model}: {error}")
         for dataset in self.datasets:
@@ -74,6 +75,25 @@ class Plan:
                     f"{min(known)} to {max(known)}"
                 )
 
+    def _check_model(self, model: str) -> None:
+        """What would otherwise end the first job, or the parsing, of this model."""
+        spec, shape = self.config.models[model], self.shapes[model]
+        self.shard_names(model)
+        self._files_of(model, "folder")
+        most = shape.max_positions
+        if spec.max_length and most and spec.max_length > most:
+            raise ProbelineError(
+                f"max_length: {spec.max_length} is above the model's {most} positions; set it to "
+                f"at most {most}"
+            )
+        depths = self.config.aggregate.depths
+        deepest = max(layers_of(shape, r)[-1] for r, _ in self.config.probed())
+        if depths != "all" and max(depths) > deepest:
+            raise ProbelineError(
+                f"aggregate.depths: {max(depths)} is out of range; the model has depths "
+                f"0 to {deepest}"
+            )
+
     @cached_property
     def data_root(self) -> str | None:
         return self.config.data_root or os.environ.get("PROBELINE_DATA_ROOT")
@@ -81,7 +101,7 @@ class Plan:
     def _source(self, dataset: str) -> tuple[list[str], str | None]:
         spec = self.config.dataset_spec(dataset)
         files = [_named(path) for path in source_files(spec, self.data_root)]
-        if files or spec["loader"] == "hub":
+        if files or (spec["loader"] == "hub" and local_folder(spec, self.data_root) is None):
             return files, None
         return [], source_fingerprint(spec, self.data_root)
 
@@ -159,9 +179,13 @@ class Plan:
         return {"options": options, "metric": metric, "version": versions.PROBE}
 
     def aggregate_params(self, dataset: str, task: str) -> dict:
+        options = self.config.section("aggregate")
+        # What becomes the classifier is chosen among all grids, later.
+        for key in ("select", "within"):
+            options.pop(key)
         return {
             "etas": self.config.section("sparsify")["etas"],
-            "options": self.config.section("aggregate"),
+            "options": options,
             "metric": self.config.metric(dataset, task),
             "version": versions.AGGREGATE,
         }

@@ -33,7 +33,8 @@ def snakefile() -> Path:
 def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """Run the workflow in `folder`; returns Snakemake's exit status.
 
-    A lock that a killed run left behind is removed first; incomplete files are made again.
+    The lock that a killed `probeline run` left behind is removed first, never that of another
+    Snakemake; incomplete files are made again.
 
     Parameters
     ----------
@@ -47,22 +48,29 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
     command += ["--directory", str(folder)]
-    with _alone(folder):
-        if any((folder / ".snakemake" / "locks").glob("*")):
+    with _alone(folder) as died:
+        if died and any((folder / ".snakemake" / "locks").glob("*")):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
         return subprocess.run([*command, *arguments, "--rerun-incomplete"], check=False).returncode
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[bool]:
+    """Hold the folder; yields whether the run before did not come to its end."""
     path = folder / ".probeline" / "run.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
+    with path.open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ProbelineError(
                 f"{folder}: another `probeline run` is working here; wait for it or stop it"
             ) from None
-        yield
+        handle.seek(0)
+        died = bool(handle.read())
+        # Stands there until Snakemake has ended and removed its own lock.
+        handle.write("running\n")
+        handle.flush()
+        yield died
+        handle.truncate(0)
