@@ -94,9 +94,6 @@ def test_the_selected_classifier_is_good_and_stands_beside_the_baseline(summary)
 
 def test_scores_are_those_of_the_stored_predictions(done, summary):
     labels = pd.read_parquet(done / "results/datasets/bbc/labels.parquet")["label"].to_numpy()
-    assert json.loads((done / "results/datasets/bbc/dataset.json").read_text())["tasks"]["label"][
-        "labels"
-    ] == (LABELS)
     kept = predicting.stored(done, *CELL)
     assert kept.labels == LABELS
     for split in ("validation", "test"):
@@ -134,8 +131,8 @@ def test_the_report_builds(done):
 
 def test_the_data_card_counts_what_there_is(done):
     card = json.loads((done / "results" / "cards" / "bbc.json").read_text(encoding="utf-8"))
-    text = json.dumps(card)
-    assert "300" in text and "200" in text
+    assert card["texts"] == {"train": 300, "validation": 100, "test": 200}
+    assert "minilm" in json.dumps(card)
     markdown = (done / "results" / "cards" / "bbc.md").read_text(encoding="utf-8")
     for label in LABELS:
         assert label in markdown

@@ -128,10 +128,13 @@ def config_of(folder: Path, kind: str, **model) -> dict:
     }
 
 
-def prepare(folder: Path, kind: str, model: str = "bert", metric: str | None = None) -> Run:
-    """Everything up to the neuron tables."""
-    build(model, folder / "model")
-    config = validate(config_of(folder, kind))
+def prepare(
+    folder: Path, kind: str, family: str = "bert", metric: str | None = None, **model
+) -> Run:
+    """Everything up to the neuron tables; `model` holds keys of the entry under `models:`."""
+    if "path" not in model:
+        build(family, folder / "model")
+    config = validate(config_of(folder, kind, **model))
     run = Run(folder, config.model_spec("tiny"), metric)
     build_dataset("texts", config.dataset_spec("texts"), run.data)
     out = folder / "results/activations/texts/tiny"

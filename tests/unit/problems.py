@@ -13,7 +13,7 @@ from probeline.probe.task import SPLITS, TaskData
 
 
 def problem(n: int, p: int, classes: int, seed: int = 0, noise: float = 1.0):
-    """Correlated features of unequal scale and mean, labels from a few of them: X (n, p), y (n,)."""
+    """X (n, p) of correlated features, unequal in scale and mean; y (n,) from a few of them."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, p)) + 0.5 * rng.normal(size=(n, 1))
     weights = np.zeros((p, classes))

@@ -12,6 +12,7 @@ import torch
 from pipeline import Run, classify, prepare, trained
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, softmax
+from tiny_models import build
 
 import probeline
 from probeline.activations.shards import open_shard
@@ -19,6 +20,7 @@ from probeline.aggregate.stage import read_grid
 from probeline.classifier.folder import read_head
 from probeline.errors import ProbelineError
 from probeline.probe.task import SPLITS
+from probeline.sparsify import sparsify
 from probeline.versions import CLASSIFIER_FORMAT
 
 KINDS = ["binary", "multiclass", "multilabel", "pairs"]
@@ -190,7 +192,7 @@ def test_another_revision_is_refused(copy):
     arrays = load_file(weights)
     arrays["encoder.layer.0.output.dense.bias"] += 1
     save_file(arrays, weights, metadata={"format": "pt"})
-    with pytest.raises(ProbelineError, match="was trained on ./model at revision sha256:"):
+    with pytest.raises(ProbelineError, match=r"was trained on \./model at revision sha256:"):
         probeline.load(copy)
 
 
@@ -285,6 +287,64 @@ def test_a_text_without_words(multiclass):
     assert loaded.predict("")[0]["label"] in loaded.labels
 
 
+def test_a_model_from_a_package(tmp_path, monkeypatch):
+    """Referred to, not copied; its own tokenizer, from a folder, travels along."""
+    build("bert", tmp_path / "lib/some_package/model")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    tokenizer = Path(shutil.copytree(tmp_path / "lib/some_package/model", tmp_path / "tokenizer"))
+    (tokenizer / "model.safetensors").unlink()
+    path = "package:some_package/model"
+    run = classify(prepare(tmp_path, "multiclass", path=path, tokenizer=str(tokenizer)))
+    shutil.rmtree(tokenizer)
+    model = json.loads((run.classifier / "classifier.json").read_text())["model"]
+    assert (model["kind"], model["path"]) == ("package", path)
+    assert not (run.classifier / "model").exists()
+    texts = run.dataset.texts[:9]
+    logits = probeline.load(run.classifier).logits(texts)
+    np.testing.assert_allclose(logits, run.predictions().logits[:9], **CLOSE)
+    vocabulary = run.classifier / "tokenizer/tokenizer.json"
+    vocabulary.write_text(vocabulary.read_text().replace('"cat"', '"dog"'))
+    refused(run.classifier, "the tokenizer's files are not those it was trained with")
+    build("gpt2", tmp_path / "lib/some_package/model")
+    refused(run.classifier, f"was trained on {path} at revision sha256:")
+    shutil.rmtree(tmp_path / "lib/some_package")
+    refused(run.classifier, "some_package")
+
+
+def test_a_model_from_the_hub(tmp_path, monkeypatch):
+    """By its commit: what `main` is now does not matter."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    first, second = "1" * 40, "2" * 40
+    cache = tmp_path / "hub/models--org--tiny"
+    build("bert", cache / "snapshots" / first)
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text(first)
+    run = classify(prepare(tmp_path, "multiclass", path="org/tiny"))
+    build("gpt2", cache / "snapshots" / second)
+    (cache / "refs/main").write_text(second)
+    model = json.loads((run.classifier / "classifier.json").read_text())["model"]
+    assert (model["kind"], model["path"], model["revision"]) == ("hub", "org/tiny", first)
+    assert not (run.classifier / "model").exists()
+    texts = run.dataset.texts[:9]
+    logits = probeline.load(run.classifier).logits(texts)
+    np.testing.assert_allclose(logits, run.predictions().logits[:9], **CLOSE)
+    shutil.rmtree(cache / "snapshots" / first)
+    refused(run.classifier, "org/tiny", "probeline fetch")
+
+
+def test_probes_that_are_all_zero(multiclass, tmp_path):
+    """No neuron is worth a weight in any layer: a classifier all the same, of the intercept."""
+    run = Run(tmp_path, multiclass.spec)
+    shutil.copytree(multiclass.folder / "results", tmp_path / "results")
+    for (table,) in (tables for tables in run.tables().values() if len(tables) == 1):
+        sparsify([], table)
+    classify(run, select="sparsest")
+    loaded = probeline.load(run.classifier)
+    assert loaded.manifest["neurons"] == loaded.depth == 0
+    shares = np.bincount(run.task.y["train"]) / len(run.task.y["train"])
+    np.testing.assert_allclose(loaded.scores(["a", "b c"]), [shares, shares], atol=1e-4)
+
+
 def test_no_neuron_at_all(multiclass, tmp_path):
     """A pure L1 head under a strong penalty is zero: the majority, without a forward pass."""
     run = Run(tmp_path, multiclass.spec)
@@ -314,9 +374,9 @@ def test_the_old_folder_stays_until_the_new_one_is_whole(multiclass, tmp_path, m
     assert [p.name for p in run.classifier.parent.iterdir()] == ["tiny"]
 
 
-@pytest.mark.parametrize("model", ["gpt2", "t5", "llama"])
-def test_other_families(model, tmp_path):
-    run = classify(prepare(tmp_path, "multiclass", model))
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_other_families(family, tmp_path):
+    run = classify(prepare(tmp_path, "multiclass", family))
     loaded = probeline.load(run.classifier)
     np.testing.assert_allclose(
         loaded.logits(run.dataset.texts), run.predictions().logits, rtol=1e-3, atol=5e-4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from problems import by_sklearn, objective
 from sklearn.preprocessing import StandardScaler
 from small_project import AGGREGATE, ETAS, make_project, split_rows
 
-from probeline.aggregate.grid import Candidate, choose, search
+from probeline.aggregate.grid import Candidate, Columns, choose, search
 from probeline.aggregate.head import fit_head
 from probeline.aggregate.stage import aggregate, load_columns, read_grid
 from probeline.errors import ProbelineError
@@ -189,11 +188,22 @@ def run_again(project, out):
     return second
 
 
-def test_all_probes_zero(project, tmp_path):
+def test_all_probes_zero(project):
+    """One point, the intercept alone; its score is the most frequent label's."""
+    task = project.task
     columns, _ = loaded(project)
-    none = replace(columns, neurons=columns.neurons.take(np.array([], int)))
-    with pytest.raises(ProbelineError, match="every probe is all zero"):
-        search(replace(none, train=columns.train[:0]), project.task, ETAS, AGGREGATE)
+    none = columns.neurons.take(np.array([], int))
+    empty = Columns(none, columns.scaler, columns.train[:0], columns.validation[:0])
+    (point,) = search(empty, task, ETAS, AGGREGATE)
+    assert (point.depth, point.available, point.step.neurons) == (0, 0, 0)
+    head = fit_head(empty, task, point, ETAS, AGGREGATE)
+    assert head.depth == len(head.neurons) == 0
+    rows = len(task.y["validation"])
+    logits = head.logits(np.empty((rows, 0), np.float32))
+    assert point.step.score == task.score("validation", logits)
+    if not task.multilabel:
+        majority = np.bincount(task.y["train"]).argmax()
+        assert point.step.score == (task.y["validation"] == majority).mean()
 
 
 def test_files_that_are_no_grid(project, tmp_path):

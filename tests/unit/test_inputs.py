@@ -70,7 +70,7 @@ def test_batches_are_bounded_and_lazy(tmp_path, monkeypatch):
     path = write(tmp_path / "a.txt", "".join(f"{i}\n" for i in range(25)))
     batches = [texts for texts, _ in read_inputs(None, str(path), ["text"])]
     assert [len(batch) for batch in batches] == [10, 10, 5]
-    assert sum(batches, []) == [str(i) for i in range(25)]
+    assert [text for batch in batches for text in batch] == [str(i) for i in range(25)]
     # A broken line further down does not keep the ones before it from being answered.
     path = write(tmp_path / "b.jsonl", '{"text": "a"}\n' * 10 + "broken\n")
     stream = read_inputs(None, str(path), ["text"])

@@ -35,9 +35,9 @@ def close(value):
 
 
 @st.composite
-def single_label(draw, classes=st.integers(2, 5)):
+def single_label(draw):
     """(labels, logits, classes): few values, so that ties and absent classes are common."""
-    K, n = draw(classes), draw(st.integers(1, 25))
+    K, n = draw(st.integers(2, 5)), draw(st.integers(1, 25))
     labels = draw(arrays(np.int64, n, elements=st.integers(0, K - 1)))
     columns = 1 if K == 2 else K
     logits = draw(arrays(np.float32, (n, columns), elements=st.integers(-3, 3).map(float)))
@@ -138,7 +138,7 @@ def test_no_rows(metric):
 
 
 def test_unknown_or_unfit_metric():
-    with pytest.raises(ProbelineError, match="'acuracy' is not one of.*did you mean 'accuracy'"):
+    with pytest.raises(ProbelineError, match=r"'acuracy' is not one of.*did you mean 'accuracy'"):
         score("acuracy", np.array([0]), np.array([[0.0]]), 2)
     with pytest.raises(ProbelineError, match="matthews is not defined for a multi-label task"):
         score("matthews", np.array([[0, 1]]), np.array([[0.0, 1.0]]), 2)

@@ -91,6 +91,6 @@ def test_no_neuron_no_shard_or_another_dataset(project):
     assert none.shape == (rows, 0)
     with pytest.raises(ProbelineError, match=r"no shard of ffn\.mean, layer"):
         read_activations(neurons, {}, fingerprint, rows)
-    with pytest.raises(ProbelineError, match="dataset_fingerprint is .* expected 'other'"):
+    with pytest.raises(ProbelineError, match=r"dataset_fingerprint is .* expected 'other'"):
         read_activations(neurons, shards, "other", rows)
     assert len(candidates([], ETAS)) == 0

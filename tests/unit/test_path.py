@@ -54,7 +54,7 @@ def test_listed_penalties_are_sklearns_C():
 
 
 def test_all_features_constant():
-    _, y, _, loss = small()
+    *_, loss = small()
     for p, l1_ratio in ((0, 1.0), (3, 1.0), (0, 0.0), (3, 0.0)):
         steps, fits = run_path(np.zeros((p, 100)), loss, improving(), AUTO, l1_ratio=l1_ratio)
         assert all(step.converged and step.neurons == 0 for step in steps)

@@ -274,7 +274,7 @@ def test_quadratic_model(seed, m, threshold):
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["binary", "softmax", "multi-label"]))
 def test_optimal_intercept(seed, kind):
     rng = np.random.default_rng(seed)
-    X, y = problem(40, 3, 4, seed=seed)
+    _, y = problem(40, 3, 4, seed=seed)
     labels = {"binary": y % 2, "softmax": y, "multi-label": indicators(40, 3, seed)[1]}[kind]
     loss = make_loss(labels, {"binary": 2}.get(kind, 4), dtype=np.float64)
     Z = 4 * rng.normal(size=loss.targets.shape)

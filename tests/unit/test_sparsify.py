@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_the_shortest_prefix(W, eta):
 )
 def test_larger_etas_keep_more(W, etas):
     sets = [set(kept(W, eta)) for eta in sorted(etas)]
-    assert all(small <= large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small <= large for small, large in pairwise(sets))
     assert set(kept(W, 1.0)) == set(np.flatnonzero(np.square(W.astype(float)).sum(axis=1)))
 
 
