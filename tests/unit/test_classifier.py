@@ -332,6 +332,24 @@ def test_a_model_from_the_hub(tmp_path, monkeypatch):
     refused(run.classifier, "org/tiny", "probeline fetch")
 
 
+def test_a_model_with_code_of_its_own(tmp_path, monkeypatch):
+    """The code travels with the body it belongs to."""
+    modules = str(tmp_path / "modules")
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
+    body = build("bert", tmp_path / "custom")
+    config = json.loads((body / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "modeling_mine.Mine"}
+    (body / "config.json").write_text(json.dumps(config))
+    code = "from transformers import BertModel\n\n\nclass Mine(BertModel):\n    pass\n"
+    (body / "modeling_mine.py").write_text(code)
+    run = classify(prepare(tmp_path, "multiclass", path=str(body), trust_remote_code=True))
+    shutil.rmtree(body)
+    loaded = probeline.load(run.classifier)
+    assert type(loaded._model.body).__name__ == "Mine"
+    texts = run.dataset.texts[:9]
+    np.testing.assert_allclose(loaded.logits(texts), run.predictions().logits[:9], **CLOSE)
+
+
 def test_probes_that_are_all_zero(multiclass, tmp_path):
     """No neuron is worth a weight in any layer: a classifier all the same, of the intercept."""
     run = Run(tmp_path, multiclass.spec)

@@ -13,6 +13,7 @@ from pipeline import Run, trained
 from problems import by_sklearn, objective
 from rich.console import Console
 from sklearn.preprocessing import normalize
+from small_project import make_project
 
 from probeline.activations.shards import open_shard
 from probeline.aggregate.stage import read_grid
@@ -23,6 +24,7 @@ from probeline.probe.store import read_probe
 from probeline.probe.task import SPLITS
 from probeline.results.intervals import bootstrap_interval
 from probeline.results.layers import last_layer
+from probeline.results.predictions import read_predictions
 from probeline.results.summary import COLUMNS, metric_of, read_summary, write_summary
 from probeline.results.table import show
 
@@ -201,23 +203,20 @@ def test_sentence_embedding_equals_sklearn(run):
 
 
 def test_a_validation_split_of_one_row_is_scored_as_it_is(tmp_path):
-    """What is scaled for the solver must not be scaled once more for the scores."""
-    from small_project import make_project
-
+    """What is scaled for the solver is not scaled once more for the predictions."""
     project = make_project(tmp_path, "binary")
-    dataset = project.dataset
-    manifest = json.loads((project.data / "dataset.json").read_text())
-    manifest["offsets"] = {"train": [0, 120], "validation": [120, 121], "test": [121, dataset.rows]}
-    (project.data / "dataset.json").write_text(json.dumps(manifest))
-    out = tmp_path / "p.h5", tmp_path / "s.json"
-    shard = next(p for p in project.shards if p.endswith("hidden.mean.03.h5"))
-    options = {"penalties": [1.0], "class_weight": None}
-    sentence_embedding(shard, project.data, "label", "tiny", *out, options)
-    scores = json.loads(out[1].read_text())
-    from probeline.results.predictions import read_predictions
-
-    stored = read_predictions(out[0])
-    assert scores["validation_score"] == project.task.score("validation", stored.of("validation"))
+    shard = next(path for path in project.shards if path.endswith("hidden.mean.03.h5"))
+    path = project.data / "dataset.json"
+    manifest = json.loads(path.read_text())
+    logits = []
+    for stop in (121, 125):
+        splits = {"train": [0, 120], "validation": [120, stop], "test": [stop, manifest["rows"]]}
+        path.write_text(json.dumps(manifest | {"offsets": splits}))
+        out = tmp_path / f"{stop}.h5", tmp_path / f"{stop}.json"
+        options = {"penalties": [1.0], "class_weight": None}
+        sentence_embedding(shard, project.data, "label", "tiny", *out, options)
+        logits.append(read_predictions(out[0]).logits[120])
+    np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5)
 
 
 def test_normalized():

@@ -226,6 +226,24 @@ def test_a_folder_without_a_model_is_named(project):
     assert line.startswith("models.tiny: ./model: no model there: ")
 
 
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("models.tiny.max_length", 65, "max_length: 65 is above the model's 64 positions"),
+        ("models.tiny.layers", 3, "`layers: 3` disagrees with its config.json"),
+        ("probe.layers", [1, 3], "probe.layers: 3 is out of range; the model has layers 0 to 2"),
+        ("aggregate.depths", [3], "aggregate.depths: 3 is out of range"),
+        ("extract.representations", ["decoder-ffn"], "is no encoder-decoder"),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_before_any_job(project, key, value, words):
+    config = edited((key, value), ("combinations", None))
+    tiny_project.write_config(project / "config.yaml", config)
+    (line,) = refused(project)
+    assert line.startswith("models.tiny: ")
+    assert words in line
+
+
 def test_an_architecture_without_hooks_is_named(project, tiny_model):
     (project / "model").unlink()
     shutil.copytree(tiny_model, project / "model")

@@ -130,6 +130,8 @@ def _copy_body(source: ModelSource, model_spec: Mapping, target: Path) -> None:
     tokenizer = resolve(other).folder if other else source.folder
     files = [source.folder / "config.json", *weight_files(source.folder, where)]
     files += source.folder.glob("*.index.json")
+    if model_spec.get("trust_remote_code"):
+        files += source.folder.glob("*.py")
     for file in {*files, *tokenizer_files(tokenizer, where)}:
         shutil.copyfile(file, target / file.name)
 

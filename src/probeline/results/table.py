@@ -38,15 +38,17 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
     frame = pq.read_table(path).to_pandas()
     for (dataset, task, model), cell in frame.groupby(["dataset", "task", "model"], sort=False):
         console.print(_table(dataset, task, model, cell))
-    console.print(_places(Path(folder), frame), highlight=False)
+    console.print(_places(Path(folder), frame), highlight=False, soft_wrap=True)
 
 
 def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
     metric = cell["metric"].iloc[0]
     name = dataset if task == "label" else f"{dataset} / {task}"
-    table = Table(title=f"{name}, {model}: {metric}", title_justify="left")
-    for column in ("method", "features", "neurons", "depth", "validation", "test", "95 % interval"):
-        table.add_column(column, justify="left" if column in ("method", "features") else "right")
+    title = f"{name}, {model}: {metric}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("method", "features", "neurons", "depth", "valid.", "test", "95 % int."):
+        left = column in ("method", "features")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     wide = {}
     for row in cell.to_dict("records"):
         key = (row["method"], row["variant"] if row["method"] == "stc" else "")
@@ -64,7 +66,7 @@ def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
             str(test["depth"]),
             f"{validation['score']:.4f}",
             f"{test['score']:.4f}",
-            f"{test['ci_low']:.4f} to {test['ci_high']:.4f}",
+            f"{test['ci_low']:.3f}-{test['ci_high']:.3f}",
         )
     return table
 
@@ -72,8 +74,8 @@ def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
 def _features(row: dict) -> str:
     parts = [row["representation"], row["pooling"]]
     if row["layer"] is not None and not pd.isna(row["layer"]):
-        parts.append(f"layer {int(row['layer'])}")
-    return " ".join(part for part in parts if part and not pd.isna(part))
+        parts.append(str(int(row["layer"])))
+    return ".".join(part for part in parts if part and not pd.isna(part))
 
 
 def _places(folder: Path, frame: pd.DataFrame) -> str:
