@@ -92,9 +92,6 @@ def test_a_killed_extraction_goes_on_and_yields_the_same_bits(tmp_path, tiny_mod
     killed = slow_project(tmp_path / "killed", tiny_model)
     done = kill_amid_extraction(killed)
     assert not activations(killed).exists() or not list(activations(killed).glob("*.h5"))
-    locked = snake.snakemake(killed, TOKENS)
-    assert locked.returncode != 0
-    assert "--unlock" in locked.stdout + locked.stderr
     snake.run(killed, "--unlock")
     # The profile beside the Snakefile makes incomplete files again.
     snake.run(killed, TOKENS)

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from probeline.errors import ProbelineError, nearest
@@ -43,7 +43,10 @@ def read_inputs(
         raise ProbelineError("--text-column: at most two columns, separated by a comma")
     if texts:
         return iter([(list(texts), None)])
-    return _batched(_rows(source, columns))
+    batches = _batched(_rows(source, columns))
+    # Read now: a wrong file should be said before a model is loaded for seconds.
+    first = list(islice(batches, 1))
+    return chain(first, batches)
 
 
 def _batched(rows: Iterable[tuple[str, ...]]) -> Iterator[Batch]:
