@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +141,8 @@ def test_class_folders_that_cannot_be_meant(tmp_path):
 def test_a_folder_dataset_is_no_list_of_inputs_but_has_a_fingerprint(tmp_path):
     spec = {"loader": "folder", "path": "texts", "splits": {"validation": 0.2, "test": 0.2}}
     class_folder(tmp_path / "one" / "texts")
-    class_folder(tmp_path / "two" / "texts")
+    # Moved or copied with their times, files are the same.
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
     assert source_files(spec, str(tmp_path / "one")) == []
     first = source_fingerprint(spec, str(tmp_path / "one"))
     assert first == source_fingerprint(spec, str(tmp_path / "two"))
@@ -151,6 +154,17 @@ def test_a_folder_dataset_is_no_list_of_inputs_but_has_a_fingerprint(tmp_path):
     (tmp_path / "two" / "texts" / "b" / "1").rename(tmp_path / "two" / "texts" / "b" / "3")
     third = source_fingerprint(spec, str(tmp_path / "two"))
     assert len({first, second, third}) == 3
+
+
+def test_an_edit_that_keeps_a_files_size_is_noticed_in_a_folder_of_ones_own(tmp_path):
+    spec = {"loader": "folder", "path": "texts", "splits": {"validation": 0.2, "test": 0.2}}
+    class_folder(tmp_path / "texts")
+    first = source_fingerprint(spec, str(tmp_path))
+    file = tmp_path / "texts" / "b" / "1"
+    text, stat = file.read_text(), file.stat()
+    file.write_text(text[::-1])
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    assert source_fingerprint(spec, str(tmp_path)) != first
 
 
 def test_the_fingerprint_of_a_hub_dataset_is_its_name_and_revision(tmp_path):
