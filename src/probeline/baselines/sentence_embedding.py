@@ -12,16 +12,13 @@ import numpy as np
 
 from probeline.data.store import read_dataset
 from probeline.files import write_json
-from probeline.probe.matrix import fit_scaler
-from probeline.probe.path import best_step, run_path
 from probeline.probe.stage import read_rows
 from probeline.probe.task import task_data
-from probeline.probe.threshold import evaluate
-from probeline.probe.train import linear_logits
+from probeline.probe.train import train_probe
 from probeline.results.predictions import write_predictions
 
 log = logging.getLogger(__name__)
-_SOLVER = {"tolerance": 1e-4, "max_iterations": 300}
+_SOLVER = {"standardize": False, "l1_ratio": 0.0, "tolerance": 1e-4, "max_iterations": 300}
 
 
 def normalized(X: np.ndarray) -> np.ndarray:
@@ -53,30 +50,9 @@ def sentence_embedding(
     task = task_data(dataset, task_name, metric)
     raw, meta = read_rows(shard, dataset, task)
     X = {split: normalized(values) for split, values in raw.items()}
-    scaler = fit_scaler(X["train"], standardize=False)
-    XT, validation = scaler.apply(X["train"]), scaler.apply(X["validation"])
-    steps, fits = [], []
-    for class_weight in task.class_weights(options["class_weight"]):
-        path = run_path(
-            XT,
-            task.loss(class_weight),
-            lambda fit: evaluate(task, validation.T @ fit.coefficients + fit.intercept),
-            dict(options) | _SOLVER,
-            l1_ratio=0.0,
-            class_weight=class_weight,
-        )
-        steps += path[0]
-        fits += path[1]
-    chosen = best_step(steps)
-    step = steps[chosen]
-    coefficients = np.zeros((len(scaler.kept), fits[chosen].coefficients.shape[1]), np.float32)
-    coefficients[scaler.kept] = fits[chosen].coefficients
-    logits = {
-        split: linear_logits(values, scaler, coefficients, fits[chosen].intercept)
-        - np.float32(step.threshold)
-        for split, values in X.items()
-    }
-    test = task.score("test", logits["test"])
+    probe = train_probe(X, task, dict(options) | _SOLVER)
+    step = probe.step
+    logits = {split: probe.logits(values) for split, values in X.items()}
     described = {
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
@@ -93,9 +69,9 @@ def sentence_embedding(
             "layer": int(meta["layer"]),
             "dimensions": X["train"].shape[1],
             "validation_score": step.score,
-            "test_score": test,
+            "test_score": probe.test_score,
             "seconds": seconds,
             "step": asdict(step),
         },
     )
-    log.info("sentence embedding: validation %.4f, test %.4f", step.score, test)
+    log.info("sentence embedding: validation %.4f, test %.4f", step.score, probe.test_score)
