@@ -31,8 +31,10 @@ rule all:
     default_target: True
     input:
         rules.summary.output,
+        rules.comparisons.output,
         [cell["classifier"] for cell in cells],
         [figure for figure in figures],
+        paths,
         [f"results/cards/{dataset}.md" for dataset in plan.datasets],
         # Also those that no probe asks for: the configuration says what is stored.
         [plan.stored_shards(*pair) for pair in plan.pairs],

@@ -4,16 +4,19 @@ Snakemake does not watch `src/`; every rule carries its stage's number in `param
 reruns that stage and what depends on it, and nothing else.
 """
 
+TEXTS = 1
 DATASET = 1
 CARD = 1
 EXTRACT = 1
 PROBE = 1
 SPARSIFY = 1
 AGGREGATE = 1
-CLASSIFIER = 1
-SENTENCE_EMBEDDING = 1
-LAYERS = 1
-SUMMARY = 1
+CLASSIFIER = 2
+SENTENCE_EMBEDDING = 2
+LAYERS = 2
+PATH_PREDICTIONS = 1
+SUMMARY = 2
+COMPARISONS = 1
 FIGURES = 1
 
 SHARD_FORMAT = 1

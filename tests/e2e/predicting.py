@@ -22,7 +22,7 @@ def stored(folder: Path, dataset: str, task: str, model: str) -> Predictions:
 def predicted(
     folder: Path, dataset: str, task: str, model: str, split: str = "test"
 ) -> tuple[list[dict], np.ndarray]:
-    """Classify the texts of a split at the command line.
+    """Classify the texts of a split at the command line, also those of no label at a level.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def predicted(
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(chosen)
-    return answers, kept.of(split)
+    return answers, kept.logits[kept.split == split]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

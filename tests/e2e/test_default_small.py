@@ -123,7 +123,14 @@ def test_a_second_run_does_nothing(done):
 def test_the_report_builds(done):
     snake.run(done, "--configfile", done / "small.yaml", "--report", "report.html")
     report = (done / "report.html").read_text(encoding="utf-8")
-    for words in ("summary.csv", "layers.svg", "tradeoff.svg", "bbc.md", "Data card of"):
+    for words in (
+        "summary.csv",
+        "comparisons.csv",
+        "layers.svg",
+        "tradeoff.svg",
+        "bbc.md",
+        "Data card of",
+    ):
         assert words in report
     for address in ('src="http', "src='http", 'href="http://cdn', '@import url("http'):
         assert address not in report

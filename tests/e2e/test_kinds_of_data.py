@@ -12,6 +12,7 @@ import predicting
 import pytest
 import snake
 import tiny_project
+from sklearn.metrics import f1_score
 from tiny_project import CLASSES, COMMON, MODEL, write_csv
 
 from probeline.results.predictions import read_predictions
@@ -25,6 +26,8 @@ LEAVES = {
     ("outside", "sport", "track"): SPORT[4:],
 }
 LEVELS = ["place", "topic", "kind"]
+PATHS = ["inside", "outside > sport > team", "outside > sport > track", "outside > weather"]
+METHODS = ["last-layer", "probe", "stc", "stc-smallest", "sentence-embedding"]
 SPLITS = {"validation": 0.25, "test": 0.25}
 
 
@@ -106,7 +109,7 @@ def done(tmp_path_factory, tiny_model) -> Path:
     rows = [("premise", "hypothesis", "label"), *pairs(rng)]
     (folder / "pairs.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
     cards = [f"results/cards/{name}.md" for name in ("levels", "tags", "pairs")]
-    snake.run(folder, "results/summary.csv", *cards)
+    snake.run(folder, "results/summary.csv", "results/comparisons.csv", *cards)
     return folder
 
 
@@ -119,10 +122,10 @@ def test_scores(done) -> pd.Series:
 
 
 def test_each_level_is_a_task_over_the_same_shards(done, test_scores):
-    assert sorted(test_scores.index) == sorted(CELLS)
     folder = done / "results" / "activations"
     assert sorted(path.name for path in folder.iterdir()) == ["levels", "pairs", "tags"]
     assert [path.name for path in (folder / "levels").iterdir()] == [MODEL]
+    assert sorted(test_scores.index) == sorted([*CELLS, ("levels", "path")])
     # The labels of a text go by its words, so even a random model's embeddings tell them apart.
     assert test_scores["levels", "place"] > 0.8
     assert test_scores["levels", "topic"] > 0.7
@@ -136,6 +139,7 @@ def test_metrics_are_those_of_the_configuration_or_the_kind_of_task(done):
         ("levels", "place"): ["accuracy"],
         ("levels", "topic"): ["macro-f1"],
         ("levels", "kind"): ["macro-f1"],
+        ("levels", "path"): ["macro-f1"],  # that of the finest level
         ("tags", "label"): ["micro-f1"],
         ("pairs", "label"): ["accuracy"],
     }
@@ -148,15 +152,83 @@ def test_a_level_is_trained_and_scored_where_it_is_defined(done):
         ("topic", ["sport", "weather"], 120),
         ("kind", ["team", "track"], 80),
     ):
-        kept = predicting.stored(done, "levels", level, MODEL)
-        assert kept.labels == classes
-        assert sorted(kept.rows) == list(np.flatnonzero(labels[level] >= 0))
-        assert len(kept.rows) == rows
-        for method in ("probe", "last-layer", "sentence-embedding", "stc-smallest"):
-            path = done / f"results/predictions/levels/{level}/{MODEL}/{method}.h5"
-            other = read_predictions(path)
-            assert other.labels == classes
-            assert sorted(other.rows) == sorted(kept.rows)
+        defined = labels[level].to_numpy() >= 0
+        assert defined.sum() == rows
+        for method in METHODS:
+            kept = read_predictions(
+                done / f"results/predictions/levels/{level}/{MODEL}/{method}.h5"
+            )
+            assert kept.labels == classes
+            # Rows where the level is undefined are there, for the paths, and marked.
+            assert list(kept.rows) == list(range(160))
+            np.testing.assert_array_equal(kept.defined, defined)
+            assert np.isfinite(kept.logits).all()
+
+
+def test_paths_are_consistent_and_scored_on_every_row(done):
+    """The chosen path goes down from each label to the likeliest of its own children only."""
+    frame = pd.read_csv(done / "results" / "summary.csv")
+    frame = frame[(frame["task"] == "path") & (frame["split"] == "test")]
+    assert len(frame) == len(METHODS)
+    labels = pd.read_parquet(done / "results/datasets/levels/labels.parquet")
+    tasks = json.loads((done / "results/datasets/levels/dataset.json").read_text())["tasks"]
+    truth = [
+        " > ".join(tasks[level]["labels"][row[level]] for level in LEVELS if row[level] >= 0)
+        for row in labels.to_dict("records")
+    ]
+    for method in METHODS:
+        folder = done / "results/predictions/levels"
+        kept = read_predictions(folder / f"path/{MODEL}/{method}.h5")
+        assert kept.labels == PATHS
+        assert len(kept.rows_of("test")) == 40
+        right = [truth[row] for row in kept.rows]
+        chosen = [PATHS[code] for code in kept.logits.argmax(axis=1)]
+        place, topic, kind = (
+            predicting.softmax(read_predictions(folder / f"{level}/{MODEL}/{method}.h5").logits)
+            for level in LEVELS
+        )
+        expected = [
+            place[:, 0],
+            place[:, 1] * topic[:, 0] * kind[:, 0],
+            place[:, 1] * topic[:, 0] * kind[:, 1],
+            place[:, 1] * topic[:, 1],
+        ]
+        np.testing.assert_allclose(np.exp(kept.logits), np.stack(expected, axis=1), atol=1e-5)
+        test = kept.split == "test"
+        score = f1_score(np.array(right)[test], np.array(chosen)[test], average="macro")
+        variant = {"stc": "selected", "stc-smallest": "smallest"}.get(method)
+        rows = frame[frame["method"] == kept.meta["method"]]
+        rows = rows[rows["variant"] == variant] if variant else rows
+        assert rows["score"].item() == pytest.approx(score, abs=1e-5)
+        assert rows["ci_low"].item() <= score <= rows["ci_high"].item()
+
+
+def test_every_cell_and_the_paths_are_compared(done):
+    """The differences are those of the summary's scores, row by row of the same names."""
+    frame = pd.read_csv(done / "results" / "comparisons.csv")
+    summary = pd.read_csv(done / "results" / "summary.csv")
+    names = ["dataset", "task", "method", "variant"]
+    scores = summary[summary["split"] == "test"].set_index(names)["score"]
+    cells = frame.groupby(["dataset", "task"], sort=False).size()
+    assert cells.to_dict() == dict.fromkeys([*CELLS, ("levels", "path")], len(METHODS) - 1)
+    for row in frame.to_dict("records"):
+        cell = row["dataset"], row["task"]
+        first = scores[(*cell, row["method"], row["variant"])]
+        second = scores[(*cell, row["against"], row["against_variant"])]
+        assert row["difference"] == pytest.approx(first - second, abs=2e-6)
+        assert row["ci_low"] <= row["difference"] <= row["ci_high"]
+        assert row["p"] <= row["p_holm"] <= 1
+
+
+def test_an_edit_of_one_method_runs_its_paths_only(done):
+    config = tiny_project.edited(("sentence_embedding.penalties", [1, 10]), base=CONFIG)
+    path = tiny_project.write_config(done / "edited.yaml", config)
+    found = snake.planned(done, "results/summary.csv", "--configfile", path)
+    assert snake.stages(found) == {"path_predictions": 1, "sentence_embedding": 5, "summary": 1}
+    (job,) = (job for job in found if job.stage == "path_predictions")
+    assert job.wildcards == {"dataset": "levels", "model": MODEL, "method": "sentence-embedding"}
+    planned = [job for job in snake.planned(done) if job.wildcards.get("task") == "path"]
+    assert planned == []  # figures and classifiers are of single levels
 
 
 @pytest.mark.parametrize("dataset, task", [("levels", "kind"), ("pairs", "label")])

@@ -22,7 +22,7 @@ from probeline.results.layers import compare_layers
 from probeline.results.predictions import Predictions, read_predictions
 from probeline.sparsify import sparsify
 
-ROWS = 120
+ROWS = 240
 SOURCES = [(r, p) for r in ("ffn", "hidden") for p in ("max", "mean")]
 EXTRACT = {
     "representations": ["ffn", "hidden"],

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from probeline.activations.shards import write_shard
-from probeline.data.store import Dataset, read_dataset, write_dataset
+from probeline.data.store import Dataset, read_dataset
+from probeline.data.writing import write_dataset
 from probeline.probe.stage import probe_shards
 from probeline.probe.task import SPLITS, TaskData, task_data
 from probeline.sparsify import sparsify

@@ -378,6 +378,12 @@ ONE_LINE = [
         + SLUG,
     ),
     (
+        "datasets/e/label",
+        ["coarse", "path"],
+        "datasets.e.label: column 'path' names a task, and that name stands for all levels "
+        "together: rename it",
+    ),
+    (
         "datasets/e/metric",
         {"finer": "accuracy"},
         "datasets.e.metric.finer: 'finer' is no task of this dataset; tasks are coarse, fine; "

@@ -76,6 +76,7 @@ def test_rows_are_train_then_validation_then_test(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "dataset.json",
         "labels.parquet",
+        "texts.json",
         "texts.parquet",
     ]
 

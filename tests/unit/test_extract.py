@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -238,6 +239,8 @@ def test_nan_stops_with_row_and_layer(bert, data, tmp_path):
     row = int(line.split("row ")[1].split(",")[0])
     assert "rain" in TEXTS[row].split()
     assert "'hidden' layer 0" in line
+    # Nothing overflows in float32: other advice than for float16.
+    assert "weights may be damaged" in line and "overflows" not in line
 
 
 def test_disk_too_small_is_refused_before_the_first_batch(bert, data, tmp_path):
@@ -252,6 +255,26 @@ def test_disk_too_small_is_refused_before_the_first_batch(bert, data, tmp_path):
     assert "has 500.0 kB free" in str(caught.value)
     assert calls == []
     run(data, spec_of(bert), tmp_path / "out", free=lambda folder: 2_000_000)
+
+
+def test_the_disk_of_the_results_is_looked_at_too(bert, data, tmp_path):
+    """Work goes on on one disk, finished shards lie on another, which is full."""
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second disk; /dev/shm is none here")
+    with TemporaryDirectory(dir=other) as folder, pytest.raises(ProbelineError) as caught:
+        free = {str(tmp_path): 10**9, str(other): 400_000}
+        extract(
+            data,
+            "tiny",
+            spec_of(bert),
+            OPTIONS,
+            Path(folder) / "out",
+            tmp_path / "state",
+            42,
+            free=lambda place: next(n for start, n in free.items() if str(place).startswith(start)),
+        )
+    assert "has 400.0 kB free" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,18 @@ def test_state_of_other_settings_is_not_continued(inputs, tmp_path, change):
     assert shard_bytes(tmp_path) == shard_bytes(tmp_path / "fresh")
 
 
+def test_state_of_another_model_config_is_not_continued(inputs, tmp_path):
+    """The same weights under another config.json compute something else."""
+    data, spec = inputs
+    folder = Path(shutil.copytree(spec["path"], tmp_path / "model"))
+    begun = (data, {**spec, "path": str(folder)})
+    assert interrupted(begun, tmp_path) > 0
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    run(begun, tmp_path)
+    assert json.loads((tmp_path / "out" / "timing.json").read_text())["resumed_blocks"] == 0
+
+
 def test_state_about_other_texts_is_not_continued(inputs, tmp_path):
     assert interrupted(inputs, tmp_path) > 0
     others = write_texts(tmp_path / "others", [text.upper() for text in TEXTS])

@@ -17,6 +17,7 @@ from tiny_models import LAYERS, TINY, build, randomise
 from probeline.errors import ProbelineError
 from probeline.models.load import load_model, resolve_dtype
 from probeline.models.reference import ModelShape, read_shape, resolve
+from probeline.models.weights import sampled_hash
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -252,3 +253,21 @@ def test_sharded_weights(tmp_path, bert):
     parts[0].unlink()
     with pytest.raises(ProbelineError, match=f"1 of {len(parts)} weight files are missing"):
         load(tmp_path, tokenizer=str(bert))
+
+
+def test_sampled_hash_tells_weights_of_one_size_apart(tmp_path):
+    path = tmp_path / "model.safetensors"
+    values = np.random.default_rng(0).integers(0, 256, 300_001, dtype=np.uint8)
+    path.write_bytes(values.tobytes())
+    before = sampled_hash([path])
+    assert sampled_hash([path]) == before
+    for place in (0, len(values) - 1):
+        changed = values.copy()
+        changed[place] ^= 1
+        path.write_bytes(changed.tobytes())
+        assert sampled_hash([path]) != before
+    # What another training run leaves: every weight a little different.
+    path.write_bytes((values + 1).tobytes())
+    assert sampled_hash([path]) != before
+    path.write_bytes(b"short")
+    assert sampled_hash([path]) != before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import h5py
 import numpy as np
 import pytest
@@ -10,48 +12,93 @@ from hypothesis import strategies as st
 from problems import task_of
 from scipy.special import expit, softmax
 
+from probeline.activations.shards import write_shard
+from probeline.data.store import Dataset
 from probeline.errors import ProbelineError
 from probeline.probe.task import SPLITS
-from probeline.results.predictions import read_predictions, two_columns, write_predictions
+from probeline.results.predictions import (
+    PREDICTIONS_FORMAT,
+    every_row,
+    read_predictions,
+    shard_logits,
+    two_columns,
+    write_predictions,
+)
 
-META = {"dataset": "made", "model": "tiny", "method": "stc", "variant": "selected: ffn.mean"}
+META = {"model": "tiny", "method": "stc", "variant": "selected: ffn.mean"}
 
 
 def some_task(kind: str):
+    """A dataset, a task over it, and logits of its rows."""
     rng = np.random.default_rng(0)
     sizes = {"train": 9, "validation": 4, "test": 5}
     if kind == "multilabel":
         y = {split: rng.integers(0, 2, (n, 3)) for split, n in sizes.items()}
     else:
         y = {split: np.arange(n) % (2 if kind == "binary" else 4) for split, n in sizes.items()}
-    task = task_of(y)
     columns = {"binary": 1, "multiclass": 4, "multilabel": 3}[kind]
-    logits = {s: rng.normal(size=(n, columns)).astype(np.float32) for s, n in sizes.items()}
-    return task, logits
+    return dataset_of(sizes), task_of(y), rng.normal(size=(18, columns)).astype(np.float32)
+
+
+def dataset_of(sizes: dict[str, int], fingerprint: str = "abc") -> Dataset:
+    ends = np.cumsum([0, *sizes.values()]).tolist()
+    offsets = dict(zip(sizes, pairwise(ends), strict=True))
+    return Dataset("made", fingerprint, ends[-1], offsets, {}, None, None, {}, None)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-def test_round_trip(tmp_path, kind):
-    task, logits = some_task(kind)
-    # A level of a hierarchy leaves rows out.
-    task.rows["test"] = task.rows["test"] + 7
-    write_predictions(tmp_path / "stc.h5", task, logits, META)
+@pytest.mark.parametrize("level", [False, True])
+def test_round_trip(tmp_path, kind, level):
+    dataset, task, logits = some_task(kind)
+    if level:
+        # A level of a hierarchy leaves rows out.
+        kept = {"train": [0, 2, 8], "validation": [9, 10], "test": [14, 15, 17]}
+        for split, rows in kept.items():
+            task.y[split] = task.y[split][np.array(rows) - task.rows[split][0]]
+            task.rows[split] = np.array(rows)
+    write_predictions(tmp_path / "stc.h5", dataset, task, logits, META)
     read = read_predictions(tmp_path / "stc.h5")
-    assert read.rows.tolist() == [*range(13), *range(20, 25)]
+    assert read.rows.tolist() == list(range(18))
     assert read.split.tolist() == ["train"] * 9 + ["validation"] * 4 + ["test"] * 5
+    defined = [0, 2, 8, 9, 10, 14, 15, 17] if level else range(18)
+    assert np.flatnonzero(read.defined).tolist() == list(defined)
     assert read.labels == list(task.labels)
     assert read.logits.dtype == np.float32
-    assert read.meta.items() >= {**META, "task": "label", "metric": "accuracy"}.items()
+    about = {"dataset": "made", "dataset_fingerprint": "abc", "task": "label"}
+    assert read.meta.items() >= {**META, **about, "metric": "accuracy"}.items()
     assert read.meta["multilabel"] == (kind == "multilabel")
+    if kind == "binary":
+        z = logits[:, 0].astype(np.float64)
+        p = softmax(read.logits.astype(np.float64), axis=1)
+        np.testing.assert_allclose(p, np.stack([expit(-z), expit(z)], 1), atol=1e-7)
+        np.testing.assert_array_equal(read.logits.argmax(axis=1), z > 0)
+    else:
+        np.testing.assert_array_equal(read.logits, logits)
     for split in SPLITS:
-        if kind == "binary":
-            z = logits[split][:, 0].astype(np.float64)
-            p = softmax(read.of(split).astype(np.float64), axis=1)
-            np.testing.assert_allclose(p, np.stack([expit(-z), expit(z)], 1), atol=1e-7)
-            np.testing.assert_array_equal(read.of(split).argmax(axis=1), z > 0)
-        else:
-            np.testing.assert_array_equal(read.of(split), logits[split])
-        assert task.score(split, read.of(split)) == task.score(split, logits[split])
+        np.testing.assert_array_equal(read.rows_of(split), task.rows[split])
+        np.testing.assert_array_equal(read.of(split), read.logits[task.rows[split]])
+        assert task.score(split, read.of(split)) == task.score(split, logits[task.rows[split]])
+
+
+def test_logits_of_every_row_of_a_shard(tmp_path):
+    dataset = dataset_of({"train": 9, "validation": 4, "test": 5})
+    X = np.random.default_rng(1).normal(size=(18, 3)).astype(np.float32)
+    meta = dict.fromkeys(("model", "revision", "tokenizer_hash", "dataset", "dtype"), "x")
+    meta |= {"max_length": 4, "representation": "hidden", "pooling": "mean", "layer": 1}
+    write_shard(tmp_path / "hidden.mean.01.h5", X, meta | {"dataset_fingerprint": "abc"})
+    sizes = []
+
+    def first_two(part):
+        sizes.append(len(part))
+        return part[:, :2]
+
+    found = shard_logits(tmp_path / "hidden.mean.01.h5", dataset, first_two)
+    np.testing.assert_array_equal(found, X[:, :2])
+    assert sizes == [9, 4, 5]  # a split at a time
+    np.testing.assert_array_equal(every_row(dataset, lambda rows: X[rows]), X)
+    other = dataset_of({"train": 9, "validation": 4, "test": 5}, "another")
+    with pytest.raises(ProbelineError, match=r"hidden\.mean\.01\.h5: about another run"):
+        shard_logits(tmp_path / "hidden.mean.01.h5", other, first_two)
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=8))
@@ -66,8 +113,8 @@ def test_two_columns(values):
 
 def test_one_label_of_a_multi_label_task_stays_one_column(tmp_path):
     task = task_of({split: np.array([[0], [1]]) for split in SPLITS})
-    logits = {split: np.array([[-1.0], [2.0]]) for split in SPLITS}
-    write_predictions(tmp_path / "a.h5", task, logits, META)
+    dataset = dataset_of(dict.fromkeys(SPLITS, 2))
+    write_predictions(tmp_path / "a.h5", dataset, task, np.array(3 * [[-1.0], [2.0]]), META)
     assert read_predictions(tmp_path / "a.h5").logits.shape == (6, 1)
 
 
@@ -84,24 +131,24 @@ def test_files_that_are_no_predictions(tmp_path):
     path.write_text("text")
     with pytest.raises(ProbelineError, match="not readable predictions"):
         read_predictions(path)
-    for attributes in ({"format": 7}, {"complete": False}):
+    for attributes in ({"format": 1}, {"complete": False}):
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
             file.attrs.update(attributes)
         with pytest.raises(ProbelineError, match="not complete predictions of this version"):
             read_predictions(path)
     with h5py.File(path, "w") as file:
-        file.attrs.update(format=1, complete=True)
+        file.attrs.update(format=PREDICTIONS_FORMAT, complete=True)
     with pytest.raises(ProbelineError, match="not readable predictions"):
         read_predictions(path)
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "stc.h5"
-    task, logits = some_task("multiclass")
-    write_predictions(path, task, logits, META)
+    dataset, task, logits = some_task("multiclass")
+    write_predictions(path, dataset, task, logits, META)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_predictions(path, task, logits, META | {"bad": object()})
+        write_predictions(path, dataset, task, logits, META | {"bad": object()})
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["stc.h5"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from probeline.data.store import write_dataset
+from probeline.data.writing import write_dataset
 
 
 def write_texts(folder: Path, texts, pairs=None, name: str = "tiny") -> Path:

@@ -14,10 +14,12 @@ from rerun_table import (
     END,
     FIGURES,
     FROM_AGGREGATE,
+    FROM_DATASET,
     FROM_EXTRACT,
     FROM_PROBE,
     FROM_SPARSIFY,
     PAIR,
+    TABLES,
     table,
 )
 from tiny_project import CONFIG, DATASET, MODEL, edited
@@ -30,13 +32,14 @@ def reordered(value):
     return value
 
 
+RENAMED = {"food": "meals", "sport": "games", "weather": "sky"}
 NARROWED = [("probe.poolings", ["mean"])]
 EDITS = {
     "nothing": ([], table()),
     # From the end of the workflow to its beginning.
     "sentence_embedding.penalties": (
         [("sentence_embedding.penalties", [1, 10])],
-        table("sentence_embedding", "summary", *FIGURES),
+        table("sentence_embedding", *TABLES, *FIGURES),
     ),
     "aggregate.select": ([("aggregate.select", "sparsest")], table(*END)),
     "aggregate.within": ([("aggregate.within", 0.05)], table(*END)),
@@ -68,6 +71,14 @@ EDITS = {
         [(f"datasets.{DATASET}.metric", "macro-f1")],
         table("sentence_embedding", *FROM_PROBE),
     ),
+    "labels renamed": (
+        [(f"datasets.{DATASET}.label_names", RENAMED)],
+        table(*FROM_DATASET),
+    ),
+    "labels merged": (
+        [(f"datasets.{DATASET}.label_names", {"food": "in", "sport": "out", "weather": "out"})],
+        ALL,
+    ),
     "max_length": ([(f"models.{MODEL}.max_length", 16)], table(*FROM_EXTRACT)),
     "storage_dtype": ([("extract.storage_dtype", "float32")], table(*FROM_EXTRACT)),
     # One forward pass writes all shards or none.
@@ -81,7 +92,7 @@ EDITS = {
     "seed": ([("seed", 8)], ALL),
     "seed, with a seed of the split's own": (
         [("seed", 8), (f"datasets.{DATASET}.split_seed", 7)],
-        table("summary"),
+        table(*TABLES),
     ),
     "seed of the split as before": ([(f"datasets.{DATASET}.split_seed", 7)], table()),
     # The same said in another way.
@@ -139,9 +150,9 @@ def test_narrowed_and_widened_back_nothing_costly_runs(copied):
 def test_a_new_model_runs_its_own_jobs_only(variant, tmp_path, tiny_model):
     other = shutil.copytree(tiny_model, tmp_path / "other")
     found = variant(("models.other", {"path": str(other), "max_length": 24}))
-    assert snake.stages(found) == dict(sorted({**PAIR, "card": 1, "summary": 1}.items()))
+    assert snake.stages(found) == table("card", *TABLES, **PAIR)
     for job in found:
-        assert job.stage in ("card", "summary", "extract", "probe") or (
+        assert job.stage in ("card", *TABLES, "extract", "probe") or (
             job.wildcards["model"] == "other"
         )
         assert f"_{MODEL}" not in job.rule
@@ -153,7 +164,7 @@ def test_a_new_dataset_runs_its_own_jobs_only(variant, tmp_path):
     entry = CONFIG["datasets"][DATASET] | {"path": str(path)}
     found = variant(("datasets.other", entry))
     assert snake.stages(found) == dict(sorted(ALL.items()))
-    assert all(job.wildcards["dataset"] == "other" for job in found if job.stage != "summary")
+    assert all(job.wildcards["dataset"] == "other" for job in found if job.stage not in TABLES)
 
 
 def test_the_order_of_the_entries_is_that_of_the_summary_and_nothing_else(
@@ -198,6 +209,18 @@ def test_changed_texts_run_everything(copied):
     rows = tiny_project.sentences(120)
     tiny_project.write_csv(copied / "notes.csv", [("a new text", "food"), *rows[1:]])
     assert snake.stages(snake.planned(copied)) == dict(sorted(ALL.items()))
+
+
+def test_relabelled_texts_keep_their_shards(copied):
+    config = edited((f"datasets.{DATASET}.label_names", RENAMED))
+    tiny_project.write_config(copied / "config.yaml", config)
+    shards = sorted((copied / "results" / "activations").rglob("*.h5"))
+    before = [(path, path.stat().st_mtime_ns) for path in shards]
+    snake.run(copied)
+    assert [(path, path.stat().st_mtime_ns) for path in shards] == before
+    assert snake.planned(copied) == []
+    classifier = copied / "results" / "classifiers" / DATASET / "label" / MODEL
+    assert "meals" in (classifier / "classifier.json").read_text(encoding="utf-8")
 
 
 def test_a_changed_model_runs_all_but_the_dataset(copied, tiny_model):

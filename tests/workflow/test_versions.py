@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 import snake
-from rerun_table import ALL, END, FIGURES, FROM_AGGREGATE, FROM_EXTRACT, FROM_PROBE, table
+from rerun_table import (
+    ALL,
+    END,
+    FIGURES,
+    FROM_AGGREGATE,
+    FROM_DATASET,
+    FROM_EXTRACT,
+    FROM_PROBE,
+    TABLES,
+    table,
+)
 
 VERSIONS = {
-    "DATASET": ALL,
+    "TEXTS": ALL,
+    "DATASET": table(*FROM_DATASET),
     "CARD": table("card"),
     "EXTRACT": table(*FROM_EXTRACT),
     "SHARD_FORMAT": table(*FROM_EXTRACT),
@@ -17,9 +29,11 @@ VERSIONS = {
     "SPARSIFY": table("sparsify", *FROM_AGGREGATE),
     "AGGREGATE": table(*FROM_AGGREGATE),
     "CLASSIFIER": table(*END),
-    "SENTENCE_EMBEDDING": table("sentence_embedding", "summary", *FIGURES),
-    "LAYERS": table("layers", "summary", *FIGURES),
+    "SENTENCE_EMBEDDING": table("sentence_embedding", *TABLES, *FIGURES),
+    "LAYERS": table("layers", *TABLES, *FIGURES),
+    "PATH_PREDICTIONS": table(),  # for hierarchies
     "SUMMARY": table("summary"),
+    "COMPARISONS": table("comparisons"),
     "FIGURES": table(*FIGURES),
 }
 
@@ -36,7 +50,7 @@ def library(tmp_path_factory):
 @pytest.mark.parametrize("stage", VERSIONS)
 def test_a_raised_version_runs_its_stage_and_what_follows(finished, library, stage):
     original = (snake.ROOT / "src" / "probeline" / "versions.py").read_text(encoding="utf-8")
-    raised = original.replace(f"\n{stage} = 1\n", f"\n{stage} = 1001\n")
+    raised = re.sub(rf"(?m)^{stage} = \d+$", f"{stage} = 1001", original)
     assert raised != original
     (library / "probeline" / "versions.py").write_text(raised, encoding="utf-8")
     found = snake.planned(finished, PYTHONPATH=str(library), PYTHONDONTWRITEBYTECODE="1")

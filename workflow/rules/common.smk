@@ -1,13 +1,15 @@
 # What names may look like, and lists several stages need.
 
 from probeline import versions
-from probeline.config import POOLINGS, REPRESENTATIONS, SLUG
+from probeline.config import PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
 
 
 wildcard_constraints:
     dataset=SLUG,
-    task=SLUG,
+    # All levels of a hierarchy together come from a rule of their own.
+    task=f"(?!{PATH_TASK}/){SLUG}",
     model=SLUG,
+    method=SLUG,
     representation="|".join(REPRESENTATIONS),
     pooling="|".join(POOLINGS),
     layer=r"\d{2,3}",
@@ -19,6 +21,7 @@ localrules:
 
 
 cells = [plan.cell_artifacts(*cell) for cell in plan.cells()]
+paths = [plan.path_predictions(*pair) for pair in plan.pairs]
 figures = [
     f"results/figures/{dataset}/{task}/{model}/{name}.svg"
     for dataset, task, model in plan.cells()

@@ -1,9 +1,34 @@
-rule dataset:
-    """Read a dataset, encode its labels, make its splits."""
+rule texts:
+    """Read the texts of a dataset, make its splits."""
     input:
         lambda wildcards: plan.dataset_files(wildcards.dataset),
     output:
         texts="results/datasets/{dataset}/texts.parquet",
+        manifest="results/datasets/{dataset}/texts.json",
+    log:
+        "logs/texts/{dataset}.log",
+    benchmark:
+        "results/benchmarks/texts/{dataset}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        selection=lambda wildcards: plan.texts_params(wildcards.dataset),
+        # A function of the output is no reason to run again: other label names are none.
+        settings=lambda wildcards, output: plan.dataset_params(wildcards.dataset),
+        part="texts",
+    script:
+        "../scripts/dataset.py"
+
+
+rule dataset:
+    """Encode the labels of a dataset's texts."""
+    input:
+        lambda wildcards: plan.dataset_files(wildcards.dataset),
+        texts="results/datasets/{dataset}/texts.parquet",
+        about_texts="results/datasets/{dataset}/texts.json",
+    output:
         labels="results/datasets/{dataset}/labels.parquet",
         manifest="results/datasets/{dataset}/dataset.json",
     log:
@@ -15,7 +40,8 @@ rule dataset:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
-        lambda wildcards: plan.dataset_params(wildcards.dataset),
+        settings=lambda wildcards: plan.dataset_params(wildcards.dataset),
+        part="labels",
     script:
         "../scripts/dataset.py"
 

@@ -22,9 +22,9 @@ for model in plan.models:
             f"extract_{model}"
         input:
             texts="results/datasets/{dataset}/texts.parquet",
-            manifest="results/datasets/{dataset}/dataset.json",
+            manifest="results/datasets/{dataset}/texts.json",
             model=plan.model_files(model),
-            pinned=f"results/models/{model}.json" if plan.is_hub(model) else [],
+            pinned=f"results/models/{model}.json" if plan.is_fetched(model) else [],
         output:
             multiext(
                 f"results/activations/{{dataset}}/{model}/",

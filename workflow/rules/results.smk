@@ -20,11 +20,29 @@ rule layers:
         "../scripts/layers.py"
 
 
+rule path_predictions:
+    """One method's levels of a hierarchy as whole paths, on all rows."""
+    input:
+        dataset=dataset_artifacts,
+        levels=lambda wildcards: plan.level_predictions(**wildcards),
+    output:
+        "results/predictions/{dataset}/path/{model}/{method}.h5",
+    log:
+        "logs/path_predictions/{dataset}/{model}/{method}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        lambda wildcards: plan.path_params(wildcards.dataset),
+    script:
+        "../scripts/path_predictions.py"
+
+
 rule summary:
     """Every score in one tidy table."""
     input:
         [list(files.values()) for files in cells],
         [list(plan.grids(*cell).values()) for cell in plan.cells()],
+        paths,
     output:
         csv=report("results/summary.csv", caption="../report/summary.rst", category="Summary"),
         parquet="results/summary.parquet",
@@ -36,6 +54,30 @@ rule summary:
         {"entries": plan.summary_entries(), "seed": plan.config.seed, "version": versions.SUMMARY},
     script:
         "../scripts/summary.py"
+
+
+rule comparisons:
+    """The selected classifier against every other method, on the same test texts."""
+    input:
+        [list(plan.dataset_artifacts(dataset).values()) for dataset in plan.datasets],
+        [method["path"] for entry in plan.comparison_entries() for method in entry["methods"]],
+    output:
+        csv=report(
+            "results/comparisons.csv", caption="../report/comparisons.rst", category="Summary"
+        ),
+        parquet="results/comparisons.parquet",
+    log:
+        "logs/comparisons.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        {
+            "entries": plan.comparison_entries(),
+            "seed": plan.config.seed,
+            "version": versions.COMPARISONS,
+        },
+    script:
+        "../scripts/comparisons.py"
 
 
 rule layer_figure:

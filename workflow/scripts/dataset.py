@@ -5,6 +5,8 @@ from probeline.workflow.job import job
 with job(snakemake):
     from probeline.data.store import build_dataset
 
-    settings = snakemake.params[0]
-    folder = Path(snakemake.output.manifest).parent
-    build_dataset(snakemake.wildcards.dataset, settings["spec"], folder, seed=settings["seed"])
+    settings, part = snakemake.params.settings, snakemake.params.part
+    folder = Path(snakemake.output[0]).parent
+    build_dataset(
+        snakemake.wildcards.dataset, settings["spec"], folder, seed=settings["seed"], parts=(part,)
+    )

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 _LARGEST_HALF = 65504.0
 
 
+def _advice(dtype: torch.dtype) -> str:
+    if dtype == torch.float16:
+        return "the model overflows on this text: set its `dtype` to float32 or bfloat16"
+    return (
+        f"{str(dtype).removeprefix('torch.')} does not overflow so early: its weights may be "
+        "damaged (copy or fetch the model again)"
+    )
+
+
 class Block:
     """Memory of one block: (block rows, columns of all shards) of the storage dtype.
 
@@ -26,14 +35,17 @@ class Block:
     where : str
         The model, for error messages.
     plan : Plan
+    dtype : torch.dtype
+        Of the forward pass.
     """
 
-    def __init__(self, where: str, plan: Plan):
+    def __init__(self, where: str, plan: Plan, dtype: torch.dtype):
         self._where = where
+        self._dtype = dtype
         self._half = plan.storage_dtype == "float16"
-        dtype = torch.float16 if self._half else torch.float32
+        stored = torch.float16 if self._half else torch.float32
         self._poolings = plan.poolings
-        self._values = torch.empty((plan.block, sum(plan.widths.values())), dtype=dtype)
+        self._values = torch.empty((plan.block, sum(plan.widths.values())), dtype=stored)
         self._columns: dict[str, slice] = {}
         self._names: dict[tuple[str, int, str], str] = {}
         start = 0
@@ -95,8 +107,7 @@ class Block:
             row = self._start + int(rows[int(broken.nonzero()[0])])
             raise ProbelineError(
                 f"{self._where}: NaN or infinite value in row {row}, '{representation}' layer "
-                f"{layer} ({pooling}); the model overflows on this text: set its `dtype` to "
-                "float32 or bfloat16"
+                f"{layer} ({pooling}); {_advice(self._dtype)}"
             )
         place = int(values.abs().amax(1).argmax())
         row = self._start + int(rows[place])

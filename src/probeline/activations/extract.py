@@ -23,10 +23,11 @@ from probeline.activations.shards import STORAGE
 from probeline.activations.state import State
 from probeline.activations.texts import blocks_of_texts
 from probeline.activations.tokens import token_summary
-from probeline.data.store import read_dataset
+from probeline.data.store import Texts, read_texts
 from probeline.errors import ProbelineError, one_of
 from probeline.files import write_json
 from probeline.models.load import LoadedModel, load_model
+from probeline.models.weights import files_hash
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,18 @@ _SPARE_BYTES = 1 << 20  # headers, journal, JSON files
 
 def free_bytes(folder: Path) -> int:
     """Free bytes of the disk that `folder`, or its nearest existing parent, is on."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _disk(folder: Path) -> int:
+    return _existing(folder).stat().st_dev
+
+
+def _existing(folder: Path) -> Path:
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return folder
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def extract(
         activation NaN or infinite, or too large for float16; with row and layer.
     """
     began = time.perf_counter()
-    dataset = read_dataset(Path(dataset_folder), texts=False)
+    dataset = read_texts(dataset_folder)
     torch.manual_seed(seed)
     decoder = any(name.startswith("decoder-") for name in options["representations"])
     model = load_model(model_spec, decoder=decoder)
@@ -183,18 +192,17 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int) -> Plan:
     )
 
 
-def _run_blocks(model: LoadedModel, dataset, plan: Plan, state: State) -> None:
+def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) -> None:
     """Compute and write the blocks that the state does not have yet."""
     ranges = plan.blocks
     first = len(state.done)
     if first == len(ranges):
         return
-    block = Block(model.path, plan)
+    block = Block(model.path, plan, model.dtype)
     progress = Progress(model.path, plan.rows, done=ranges[first][0])
     with state, progress, Watch(model, plan.keys, block.take) as watch:
         began = time.perf_counter()
-        pair = dataset.manifest["pair"]
-        stream = blocks_of_texts(dataset.folder, pair, ranges[first:])
+        stream = blocks_of_texts(dataset.folder, dataset.pair, ranges[first:])
         for number, (start, stop, texts, pairs) in enumerate(stream, start=first):
             tokens = tokenize(model, texts, pairs, row=start)
             block.begin(start, stop)
@@ -220,6 +228,9 @@ def _run_blocks(model: LoadedModel, dataset, plan: Plan, state: State) -> None:
 def _check_disk(plan: Plan, state: State, model_name: str, free: Callable[[Path], int]) -> None:
     needed = plan.bytes + _SPARE_BYTES - state.bytes_on_disk()
     available = free(state.folder)
+    if _disk(state.folder) != _disk(state.target):
+        # Finished shards are copied there, so both disks must hold them.
+        needed, available = plan.bytes + _SPARE_BYTES, min(available, free(state.target))
     logger.info(
         "%s: %d texts into %d shards, %s; %s free",
         model_name,
@@ -236,7 +247,7 @@ def _check_disk(plan: Plan, state: State, model_name: str, free: Callable[[Path]
         )
 
 
-def _settings(model: LoadedModel, model_name: str, dataset, plan: Plan) -> dict:
+def _settings(model: LoadedModel, model_name: str, dataset: Texts, plan: Plan) -> dict:
     """Everything that decides the bits of the shards; JSON-like."""
     return {
         "stage_version": versions.EXTRACT,
@@ -246,6 +257,7 @@ def _settings(model: LoadedModel, model_name: str, dataset, plan: Plan) -> dict:
         "model_name": model_name,
         "model": model.path,
         "revision": model.revision,
+        "model_config": files_hash([model.source.folder / "config.json"]),
         "tokenizer_hash": model.tokenizer_hash,
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
@@ -263,7 +275,7 @@ def _settings(model: LoadedModel, model_name: str, dataset, plan: Plan) -> dict:
 def _attributes(settings: Mapping, name: str) -> dict:
     """Attributes of the shard `name`."""
     representation, pooling, layer = parse_name(name)
-    left_out = ("shards", "shard_format", "block_texts", "batch_tokens")
+    left_out = ("shards", "model_config", "shard_format", "block_texts", "batch_tokens")
     return {
         **{key: value for key, value in settings.items() if key not in left_out},
         "representation": representation,

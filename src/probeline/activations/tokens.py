@@ -48,7 +48,7 @@ def _summary(lengths: np.ndarray, max_length: int) -> dict:
         "min": int(lengths.min()),
         "max": int(lengths.max()),
         "quantiles": {
-            str(share): float(value)
+            str(share): round(float(value), 1)
             for share, value in zip(QUANTILES, np.quantile(lengths, QUANTILES), strict=True)
         },
         "truncated": round(float((lengths > max_length).mean()), 6),

@@ -15,7 +15,7 @@ from probeline.files import write_json
 from probeline.probe.stage import read_rows
 from probeline.probe.task import task_data
 from probeline.probe.train import train_probe
-from probeline.results.predictions import write_predictions
+from probeline.results.predictions import shard_logits, write_predictions
 
 log = logging.getLogger(__name__)
 _SOLVER = {"standardize": False, "l1_ratio": 0.0, "tolerance": 1e-4, "max_iterations": 300}
@@ -48,19 +48,17 @@ def sentence_embedding(
     started = time.perf_counter()
     dataset = read_dataset(dataset_folder, texts=False)
     task = task_data(dataset, task_name, metric)
-    raw, meta = read_rows(shard, dataset, task)
-    X = {split: normalized(values) for split, values in raw.items()}
+    X, meta = read_rows(shard, dataset, task)
+    X = {split: normalized(values) for split, values in X.items()}
     probe = train_probe(X, task, dict(options) | _SOLVER)
     step = probe.step
-    logits = {split: probe.logits(values) for split, values in X.items()}
+    logits = shard_logits(shard, dataset, lambda values: probe.logits(normalized(values)))
     described = {
-        "dataset": dataset.name,
-        "dataset_fingerprint": dataset.fingerprint,
         "model": model_name,
         "method": "sentence-embedding",
         "variant": f"hidden.mean.{meta['layer']}",
     }
-    write_predictions(predictions, task, logits, described)
+    write_predictions(predictions, dataset, task, logits, described)
     seconds = time.perf_counter() - started
     write_json(
         scores,

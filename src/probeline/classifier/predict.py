@@ -10,6 +10,7 @@ import numpy as np
 
 from probeline.activations.features import pooled_features
 from probeline.classifier.folder import read_head
+from probeline.data.encoding import is_unicode
 from probeline.errors import ProbelineError
 from probeline.models.load import load_model
 from probeline.probe.losses import sigmoid, softmax
@@ -111,7 +112,7 @@ class Classifier:
                         f"predict: every text must be a string; text {number} is "
                         f"{type(text).__name__}"
                     )
-                if not _is_unicode(text):
+                if not is_unicode(text):
                     raise ProbelineError(
                         f"predict: text {number} holds half a character (a lone surrogate); "
                         "was it read in another encoding than UTF-8?"
@@ -148,12 +149,3 @@ class Classifier:
                 yield {"labels": chosen, "scores": named}
             else:
                 yield {"label": self.labels[int(np.argmax(row))], "scores": named}
-
-
-def _is_unicode(text: str) -> bool:
-    """False for what JSON escapes and undecodable arguments can smuggle into a str."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -20,8 +20,8 @@ from probeline.aggregate.stage import load_columns, read_grid
 from probeline.classifier.folder import write_classifier
 from probeline.data.store import Dataset, read_dataset
 from probeline.files import write_json
-from probeline.probe.task import SPLITS, TaskData, task_data
-from probeline.results.predictions import write_predictions
+from probeline.probe.task import TaskData, task_data
+from probeline.results.predictions import every_row, write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,11 @@ def build_classifier(
         slug = slug_of[id(chosen)]
         columns, activations = load_columns(tables[slug], shards, dataset, task, etas)
         head = fit_head(columns, task, chosen, etas, options)
-        values = activations.of(head.neurons)
-        logits = {split: head.logits(values[task.rows[split]]) for split in SPLITS}
+        logits = _logits(head, activations.of(head.neurons), dataset)
         entry = _describe(head, slug, task, logits, time.perf_counter() - started)
         result[variant] = entry
-        meta = _meta(dataset, model_name, slug, variant)
-        write_predictions(predictions[variant], task, logits, meta)
+        meta = {"model": model_name, "method": "stc", "variant": f"{variant}: {slug}"}
+        write_predictions(predictions[variant], dataset, task, logits, meta)
         log.info(
             "%s: %s, eta %g, depth %d, %d neurons: test %s %.4f",
             variant,
@@ -111,7 +110,11 @@ def _all_candidates(grids: Mapping) -> tuple[list[Candidate], dict[int, str]]:
     return found, slug_of
 
 
-def _describe(head: Head, slug: str, task: TaskData, logits: Mapping, seconds: float) -> dict:
+def _logits(head: Head, values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    return every_row(dataset, lambda rows: head.logits(values[rows]))
+
+
+def _describe(head: Head, slug: str, task: TaskData, logits: np.ndarray, seconds: float) -> dict:
     return {
         "slug": slug,
         "metric": task.metric,
@@ -120,19 +123,9 @@ def _describe(head: Head, slug: str, task: TaskData, logits: Mapping, seconds: f
         "neurons": len(head.neurons),
         "weights": int(np.count_nonzero(head.coefficients)),
         "validation_score": head.step.score,
-        "test_score": task.score("test", logits["test"]),
+        "test_score": task.score("test", logits[task.rows["test"]]),
         "seconds": seconds,
         "step": asdict(head.step),
-    }
-
-
-def _meta(dataset: Dataset, model: str, slug: str, variant: str) -> dict:
-    return {
-        "dataset": dataset.name,
-        "dataset_fingerprint": dataset.fingerprint,
-        "model": model,
-        "method": "stc",
-        "variant": f"{variant}: {slug}",
     }
 
 

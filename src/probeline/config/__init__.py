@@ -6,13 +6,14 @@ it every time it is parsed, which on a cluster is once per job.
 
 from __future__ import annotations
 
-from probeline.config.kinds import POOLINGS, REPRESENTATIONS, SLUG
+from probeline.config.kinds import PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
 from probeline.config.load import load, validate
 from probeline.config.reading import read
 from probeline.config.schema import DEFAULT_TASK, Config
 
 __all__ = [
     "DEFAULT_TASK",
+    "PATH_TASK",
     "POOLINGS",
     "REPRESENTATIONS",
     "SLUG",

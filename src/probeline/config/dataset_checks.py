@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from probeline.config.entries import DatasetEntry
 from probeline.config.keys import Problem
-from probeline.config.kinds import SLUG, SLUG_WORDS
+from probeline.config.kinds import PATH_TASK, SLUG, SLUG_WORDS
 from probeline.config.words import hint, shown
 
 FILES = ("csv", "tsv", "json", "parquet")
@@ -110,6 +110,12 @@ def _hierarchy_problems(entry: DatasetEntry, path: tuple) -> Iterator[Problem]:
                 f"column {shown(column)} names a task, and tasks become folders: rename it to "
                 f"{SLUG_WORDS}",
             )
+    if PATH_TASK in entry.label:
+        yield (
+            (*path, "label"),
+            f"column {shown(PATH_TASK)} names a task, and that name stands for all levels "
+            "together: rename it",
+        )
 
 
 def _metric_problems(entry: DatasetEntry, path: tuple) -> Iterator[Problem]:

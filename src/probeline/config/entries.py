@@ -144,7 +144,8 @@ class DatasetEntry(Closed):
     label: either(text=Column, list=ordered(Column, 2)) = Field(
         "label",
         description="Column with the label (a list of labels per text = multi-label), or several "
-        "columns, coarse to fine: a hierarchy, each level a task named like its column.",
+        "columns, coarse to fine: a hierarchy, each level a task named like its column, and all of "
+        "them together the task `path`.",
     )
     undefined: either(text=str, number=whole()) | None = Field(
         None,

@@ -13,8 +13,8 @@ from probeline.data.loaders import load_source
 from probeline.data.paths import SPLITS
 from probeline.data.source import Source, concatenate
 from probeline.data.splits import METHODS, cut, group_copies
-from probeline.data.store import write_dataset
 from probeline.data.subsample import subsample
+from probeline.data.writing import write_labels, write_texts
 from probeline.errors import ProbelineError, one_of
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ def build(
     out_folder: str | Path,
     data_root: str | None = None,
     seed: int = 42,
+    parts: tuple[str, ...] = ("texts", "labels"),
 ) -> dict:
     """Build the dataset artifact from an entry under ``datasets:``.
 
@@ -53,11 +54,14 @@ def build(
         Base of relative paths.
     seed : int
         Used unless the entry has its own `split_seed`.
+    parts : tuple of {"texts", "labels"}
+        What to write; labels go with texts that stand there. A workflow writes the two in a job
+        each, so that an edit of labels leaves the texts, and what is computed of them, alone.
 
     Returns
     -------
     dict
-        The manifest.
+        The manifest; of texts alone, what ``texts.json`` says.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def build(
         Any bad input: one line that begins with ``datasets.<name>``.
     """
     try:
-        return _build(name, _with_defaults(spec, seed), Path(out_folder), data_root)
+        return _build(name, _with_defaults(spec, seed), Path(out_folder), data_root, parts)
     except ProbelineError as error:
         raise ProbelineError(f"datasets.{name}: {error}") from error
 
@@ -82,7 +86,7 @@ def _with_defaults(spec: dict, seed: int) -> dict:
     return spec
 
 
-def _build(name: str, spec: dict, out: Path, data_root: str | None) -> dict:
+def _build(name: str, spec: dict, out: Path, data_root: str | None, parts: tuple) -> dict:
     fractions = _fractions(spec["splits"])
     source, splits, empty = _read(spec, data_root)
     tasks = encode_tasks(source, spec)
@@ -100,6 +104,11 @@ def _build(name: str, spec: dict, out: Path, data_root: str | None) -> dict:
             raise ProbelineError(f"splits.{split}: no texts are left in it")
     tasks = [settle_vocabulary(task, splits, source.where) for task in tasks]
     order = np.concatenate([splits[split] for split in SPLITS])
+    texts, sizes = source.texts.take(order), {split: len(rows) for split, rows in splits.items()}
+    if "texts" in parts:
+        described = write_texts(out, name, texts, sizes)
+    if "labels" not in parts:
+        return described
     manifest = {
         "name": name,
         "tasks": {task.name: _describe(task, splits) for task in tasks},
@@ -112,13 +121,8 @@ def _build(name: str, spec: dict, out: Path, data_root: str | None) -> dict:
         },
         "source": _provenance(spec, source.revision),
     }
-    manifest = write_dataset(
-        out,
-        manifest,
-        source.texts.take(order),
-        {split: len(rows) for split, rows in splits.items()},
-        {task.name: task.codes[order] for task in tasks},
-    )
+    codes = {task.name: task.codes[order] for task in tasks}
+    manifest = write_labels(out, manifest, texts, sizes, codes)
     _report(manifest)
     return manifest
 

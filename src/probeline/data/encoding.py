@@ -45,6 +45,15 @@ def codec_name(name: str) -> str:
     return "utf-8-sig" if codec.name == "utf-8" else codec.name
 
 
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates, which JSON escapes and bad arguments smuggle into a str."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _undecodable(path: Path, encoding: str) -> str | None:
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0

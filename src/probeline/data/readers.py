@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probeline.data.encoding import codec_name, pick_encoding
+from probeline.data.encoding import codec_name, is_unicode, pick_encoding
 from probeline.data.paths import class_files
 from probeline.errors import ProbelineError, nearest
 
@@ -183,16 +183,8 @@ def _json_objects(path: Path, encodings: Sequence[str]) -> Iterator[dict]:
 def _require_text(value: object, column: str, where: str) -> None:
     if value is not None and not isinstance(value, str):
         raise ProbelineError(f"{where}: '{column}' holds {_kind(value)}; expected a text")
-    if isinstance(value, str) and not _is_unicode(value):
+    if isinstance(value, str) and not is_unicode(value):
         raise ProbelineError(f"{where}: '{column}' holds half a character (a lone surrogate)")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _kind(value: object) -> str:

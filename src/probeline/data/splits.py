@@ -41,6 +41,21 @@ def group_copies(texts: pa.Table) -> np.ndarray:
     return rank[inverse]
 
 
+def by_appearance(values: np.ndarray) -> np.ndarray:
+    """Number distinct values in order of first appearance, int64.
+
+    Random draws go by these numbers, so that other label names draw the same rows.
+    """
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse.reshape(-1)]
+
+
+def by_content(has: np.ndarray) -> np.ndarray:
+    """Return bool (n, K) with its columns in an order that does not depend on the given one."""
+    order = sorted(range(has.shape[1]), key=lambda column: has[:, column].tobytes())
+    return has[:, order]
+
+
 def cut(
     rows: int,
     fractions: dict[str, float],
@@ -157,7 +172,7 @@ def _iterative(
     groups: np.ndarray, has: np.ndarray, sizes: dict[str, int], seed: int
 ) -> dict[str, np.ndarray]:
     """Cut with iterative stratification over groups, each standing for its first row."""
-    firsts = _firsts(groups)
+    firsts, has = _firsts(groups), by_content(has)
     left, of_group = np.arange(len(firsts)), np.full(len(firsts), "train", dtype=object)
     for split, size in sizes.items():
         chosen = multilabel_subset(has[firsts][left], size * len(firsts) / len(groups), seed)
@@ -212,15 +227,15 @@ def deal(
     rng = generator(seed, "split")
     firsts = _firsts(groups)
     weights = np.bincount(groups)
-    codes, stratum = np.unique(strata[firsts], return_inverse=True)
+    stratum = by_appearance(strata[firsts])
     totals = np.bincount(stratum, weights=weights).astype(np.int64)
     quotas, room = [], totals - 1
     for size in sizes:
-        low = np.minimum(int(size >= len(codes)), room)
+        low = np.minimum(int(size >= len(totals)), room)
         quotas.append(apportion(size, totals, low, room))
         room = room - quotas[-1]
     quotas.append(totals - sum(quotas))
-    fine = np.zeros(len(firsts), dtype=np.int64) if within is None else within[firsts]
+    fine = by_appearance(np.zeros(len(firsts)) if within is None else within[firsts])
     of_group = np.empty(len(firsts), dtype=np.int64)
     for place, members in enumerate(members_of(stratum)):
         members = rng.permutation(members)

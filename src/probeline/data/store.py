@@ -4,6 +4,7 @@
 
 - ``texts.parquet``: columns split, text and, for pairs, text_pair; rows are train, then
   validation, then test; a row's number is its id everywhere;
+- ``texts.json``: what the manifest says of the texts alone, the same whatever the labels are;
 - ``labels.parquet``: one column per task, int32 codes with -1 where a level is undefined, or
   lists of int32 codes;
 - ``dataset.json``: the manifest, written last.
@@ -11,8 +12,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,16 +19,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probeline.data.paths import SPLITS
 from probeline.errors import ProbelineError, one_of
-from probeline.files import read_json, replacing, write_json
+from probeline.files import read_json
 
 FORMAT = 1
 MANIFEST = "dataset.json"
 TEXTS = "texts.parquet"
+TEXTS_MANIFEST = "texts.json"
 LABELS = "labels.parquet"
-_KEYS = ("name", "fingerprint", "labels_fingerprint", "rows", "offsets", "pair", "tasks")
-_MARK = b"probeline"
+TEXTS_KEYS = ("name", "fingerprint", "rows", "offsets", "pair")
+_KEYS = (*TEXTS_KEYS, "labels_fingerprint", "tasks")
+MARK = b"probeline"
+
+
+@dataclass
+class Texts:
+    """The texts of a stored dataset, for those who need no label.
+
+    Attributes
+    ----------
+    name, fingerprint : str
+    rows : int
+    offsets : dict of str to (int, int)
+        First row and one past the last of train, validation and test.
+    pair : bool
+        Whether there are second texts.
+    folder : Path
+    """
+
+    name: str
+    fingerprint: str
+    rows: int
+    offsets: dict[str, tuple[int, int]]
+    pair: bool
+    folder: Path
 
 
 @dataclass
@@ -107,16 +130,7 @@ def read_dataset(folder: str | Path, texts: bool = True) -> Dataset:
         If it is missing, incomplete, of another format version, or its files are of two builds.
     """
     folder = Path(folder)
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ProbelineError(f"{folder}: no dataset here ({MANIFEST} is missing); {_AGAIN}")
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise ProbelineError(f"{path}: of format {found}, expected {FORMAT}; {_AGAIN}")
-    missing = [key for key in _KEYS if key not in manifest]
-    if missing:
-        raise ProbelineError(f"{path}: has no '{missing[0]}'; {_AGAIN}")
+    manifest = _read_manifest(folder, MANIFEST, _KEYS)
     _check_table(folder / TEXTS, manifest["rows"], manifest["fingerprint"])
     _check_table(folder / LABELS, manifest["rows"], manifest["labels_fingerprint"])
     first = second = None
@@ -128,7 +142,7 @@ def read_dataset(folder: str | Path, texts: bool = True) -> Dataset:
         name=manifest["name"],
         fingerprint=manifest["fingerprint"],
         rows=manifest["rows"],
-        offsets={split: tuple(ends) for split, ends in manifest["offsets"].items()},
+        offsets=_offsets(manifest),
         tasks=manifest["tasks"],
         texts=first,
         pairs=second,
@@ -137,7 +151,46 @@ def read_dataset(folder: str | Path, texts: bool = True) -> Dataset:
     )
 
 
+def read_texts(folder: str | Path) -> Texts:
+    """Open the texts of a dataset folder after checking that they are whole.
+
+    Raises
+    ------
+    ProbelineError
+        As `read_dataset`.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder, TEXTS_MANIFEST, TEXTS_KEYS)
+    _check_table(folder / TEXTS, manifest["rows"], manifest["fingerprint"], TEXTS_MANIFEST)
+    return Texts(
+        name=manifest["name"],
+        fingerprint=manifest["fingerprint"],
+        rows=manifest["rows"],
+        offsets=_offsets(manifest),
+        pair=manifest["pair"],
+        folder=folder,
+    )
+
+
 _AGAIN = "delete the folder and run the dataset's job again"
+
+
+def _read_manifest(folder: Path, name: str, keys: tuple[str, ...]) -> dict:
+    path = folder / name
+    if not path.is_file():
+        raise ProbelineError(f"{folder}: no dataset here ({name} is missing); {_AGAIN}")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ProbelineError(f"{path}: of format {found}, expected {FORMAT}; {_AGAIN}")
+    missing = [key for key in keys if key not in manifest]
+    if missing:
+        raise ProbelineError(f"{path}: has no '{missing[0]}'; {_AGAIN}")
+    return manifest
+
+
+def _offsets(manifest: dict) -> dict[str, tuple[int, int]]:
+    return {split: tuple(ends) for split, ends in manifest["offsets"].items()}
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
@@ -146,107 +199,16 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
         return file.read(columns=columns)
 
 
-def _check_table(path: Path, rows: int, fingerprint: str) -> None:
+def _check_table(path: Path, rows: int, fingerprint: str, manifest: str = MANIFEST) -> None:
     try:
         with pq.ParquetFile(path) as file:
-            found, mark = file.metadata.num_rows, (file.metadata.metadata or {}).get(_MARK)
+            found, mark = file.metadata.num_rows, (file.metadata.metadata or {}).get(MARK)
     except (pa.ArrowException, OSError) as error:
         raise ProbelineError(f"{path}: cannot be read: {error}; {_AGAIN}") from None
     if found != rows:
-        raise ProbelineError(f"{path}: {found} rows, {MANIFEST} says {rows}; {_AGAIN}")
+        raise ProbelineError(f"{path}: {found} rows, {manifest} says {rows}; {_AGAIN}")
     if mark != fingerprint.encode():
-        raise ProbelineError(f"{path}: of another build than {MANIFEST}; {_AGAIN}")
-
-
-def write_dataset(
-    folder: str | Path,
-    manifest: dict,
-    texts: pa.Table,
-    sizes: dict[str, int],
-    codes: dict[str, np.ndarray],
-) -> dict:
-    """Write a dataset folder, the manifest last.
-
-    Parameters
-    ----------
-    folder : path
-    manifest : dict
-        Everything but format, fingerprints, rows, offsets and pair, which are added here.
-    texts : pyarrow.Table
-        ``text`` and perhaps ``text_pair``, in the order train, validation, test.
-    sizes : dict
-        {split: rows}.
-    codes : dict
-        {task: int64 (rows,) or bool (rows, K)}.
-
-    Returns
-    -------
-    dict
-        The manifest as written.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Without a manifest the folder counts as empty while its files are replaced.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    ends = np.cumsum([sizes[split] for split in SPLITS]).tolist()
-    starts = [0, *ends[:-1]]
-    names = pa.DictionaryArray.from_arrays(
-        np.repeat(np.arange(len(SPLITS)), [sizes[split] for split in SPLITS]).astype(np.int8),
-        list(SPLITS),
-    )
-    labels = pa.table({task: _label_column(values) for task, values in codes.items()})
-    manifest = {
-        "format": FORMAT,
-        **manifest,
-        "fingerprint": fingerprint_texts(texts, sizes),
-        "labels_fingerprint": _fingerprint_labels(codes, manifest["tasks"]),
-        "rows": texts.num_rows,
-        "offsets": {s: list(e) for s, *e in zip(SPLITS, starts, ends, strict=True)},
-        "pair": "text_pair" in texts.column_names,
-    }
-    _write(folder / TEXTS, texts.add_column(0, "split", names), manifest["fingerprint"])
-    _write(folder / LABELS, labels, manifest["labels_fingerprint"])
-    write_json(folder / MANIFEST, manifest)
-    return manifest
-
-
-def _label_column(codes: np.ndarray) -> pa.Array:
-    if codes.ndim == 1:
-        return pa.array(codes.astype(np.int32))
-    rows, columns = np.nonzero(codes)
-    offsets = np.searchsorted(rows, np.arange(len(codes) + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(columns.astype(np.int32)))
-
-
-def _write(path: Path, table: pa.Table, mark: str) -> None:
-    with replacing(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata({_MARK: mark.encode()}), temporary, compression="zstd"
-        )
-
-
-def fingerprint_texts(texts: pa.Table, sizes: dict[str, int]) -> str:
-    """Return the SHA-256 of the texts, their order and their splits. Labels do not enter."""
-    digest = hashlib.sha256(repr([(split, sizes[split]) for split in SPLITS]).encode())
-    for name in texts.column_names:
-        digest.update(name.encode())
-        _digest_texts(digest, (text.as_py() for text in texts[name]))
-    return digest.hexdigest()
-
-
-def _digest_texts(digest, texts: Iterable[str]) -> None:
-    for text in texts:
-        content = text.encode()
-        # With its length before it, a text cannot run into the next one.
-        digest.update(len(content).to_bytes(8, "little") + content)
-
-
-def _fingerprint_labels(codes: dict[str, np.ndarray], tasks: dict[str, dict]) -> str:
-    digest = hashlib.sha256()
-    for task, values in codes.items():
-        digest.update(repr((task, tasks[task]["labels"], values.shape)).encode())
-        digest.update(np.ascontiguousarray(values).astype(np.int32).tobytes())
-    return digest.hexdigest()
+        raise ProbelineError(f"{path}: of another build than {manifest}; {_AGAIN}")
 
 
 def build_dataset(
@@ -255,9 +217,10 @@ def build_dataset(
     out_folder: str | Path,
     data_root: str | None = None,
     seed: int = 42,
+    parts: tuple[str, ...] = ("texts", "labels"),
 ) -> dict:
     """Run the whole dataset stage; see `probeline.data.build.build`."""
     # Imported here: most users of this module only read.
     from probeline.data.build import build
 
-    return build(name, spec, out_folder, data_root, seed)
+    return build(name, spec, out_folder, data_root, seed, parts)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from probeline.data.splits import apportion, generator, members_of, multilabel_subset
+from probeline.data.splits import (
+    apportion,
+    by_appearance,
+    by_content,
+    generator,
+    members_of,
+    multilabel_subset,
+)
 from probeline.errors import ProbelineError
 
 
@@ -49,9 +56,10 @@ def subsample(
         )
     rng = generator(seed, f"max_texts {purpose}")
     if has is not None:
+        has = by_content(has)
         chosen = _exactly(multilabel_subset(has, most, seed), has, most, every_class, rng)
         return rows[np.sort(chosen)]
-    _, stratum = np.unique(strata, return_inverse=True)
+    stratum = by_appearance(strata)
     totals = np.bincount(stratum)
     low = np.full(len(totals), int(every_class))
     counts = apportion(most, totals, low, totals)

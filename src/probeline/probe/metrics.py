@@ -35,10 +35,7 @@ def score(metric: str, labels: np.ndarray, logits: np.ndarray, classes: int) -> 
     ProbelineError
         If the metric is unknown, cannot be computed for the task, or there are no rows.
     """
-    if metric not in METRICS:
-        raise ProbelineError(f"metric: {one_of(metric, METRICS)}")
-    if len(labels) == 0:
-        raise ProbelineError(f"{metric}: there are no rows to score")
+    check_metric(metric, labels)
     if metric == "roc-auc":
         return roc_auc(labels, logits)
     if labels.ndim == 2:
@@ -58,15 +55,29 @@ def score(metric: str, labels: np.ndarray, logits: np.ndarray, classes: int) -> 
     return _matthews(confusion)
 
 
-def _multilabel_score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
-    labels = labels.astype(bool)
-    if metric == "accuracy":
-        return float((labels == predicted).all(axis=1).mean())
-    if metric == "matthews":
+def check_metric(metric: str, labels: np.ndarray) -> None:
+    """Refuse what no logits can be scored by.
+
+    Raises
+    ------
+    ProbelineError
+        If the metric is unknown, not defined for labels of this shape, or there are no rows.
+    """
+    if metric not in METRICS:
+        raise ProbelineError(f"metric: {one_of(metric, METRICS)}")
+    if len(labels) == 0:
+        raise ProbelineError(f"{metric}: there are no rows to score")
+    if metric == "matthews" and labels.ndim == 2:
         raise ProbelineError(
             "metric: matthews is not defined for a multi-label task; use macro-f1, micro-f1, "
             "accuracy (subset) or roc-auc"
         )
+
+
+def _multilabel_score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
+    labels = labels.astype(bool)
+    if metric == "accuracy":
+        return float((labels == predicted).all(axis=1).mean())
     true = (labels & predicted).sum(axis=0)
     support = labels.sum(axis=0) + predicted.sum(axis=0)
     if metric == "micro-f1":
@@ -88,28 +99,33 @@ def roc_auc(labels: np.ndarray, logits: np.ndarray) -> float:
 
     Columns in which only one of the two sides occurs are left out of the mean.
     """
-    if labels.ndim == 1:
-        if logits.shape[1] == 1:
-            indicators = labels[:, None].astype(bool)
-        elif logits.shape[1] == 2:
-            # One column says it all, and sure rows are not tied by rounding to probability 1.
-            logits, indicators = logits[:, 1:] - logits[:, :1], labels[:, None] == 1
-        else:
-            # One-vs-rest needs scores that compare across rows: probabilities, not logits.
-            logits = logits.astype(np.float64)
-            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-            logits = shifted / shifted.sum(axis=1, keepdims=True)
-            indicators = labels[:, None] == np.arange(logits.shape[1])
-    else:
-        indicators = labels.astype(bool)
+    indicators, scores = auc_columns(labels, logits)
     areas = [
-        _binary_auc(indicators[:, k], logits[:, k])
+        _binary_auc(indicators[:, k], scores[:, k])
         for k in range(indicators.shape[1])
         if 0 < indicators[:, k].sum() < len(indicators)
     ]
     if not areas:
         raise ProbelineError("metric: roc-auc needs rows of both kinds, and there is only one")
     return float(np.mean(areas))
+
+
+def auc_columns(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The binary problems of a ROC-AUC: bool indicators and scores, both of shape (n, columns)."""
+    if labels.ndim == 2:
+        return labels.astype(bool), logits
+    if logits.shape[1] == 1:
+        return labels[:, None].astype(bool), logits
+    if logits.shape[1] == 2:
+        # One column says it all, and sure rows are not tied by rounding to probability 1.
+        return labels[:, None] == 1, logits[:, 1:] - logits[:, :1]
+    # One-vs-rest needs scores that compare across rows: probabilities, not logits.
+    logits = logits.astype(np.float64)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (
+        labels[:, None] == np.arange(logits.shape[1]),
+        shifted / shifted.sum(axis=1, keepdims=True),
+    )
 
 
 def _binary_auc(positive: np.ndarray, scores: np.ndarray) -> float:

@@ -1,13 +1,12 @@
-"""Bootstrap intervals of a score over the texts of a split."""
+"""Bootstrap intervals over the texts of a split: of a score, and of a difference of two."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from probeline.errors import ProbelineError
-from probeline.probe.metrics import score
+from probeline.results.resamples import resampled_scores
 
-RESAMPLES = 500
+RESAMPLES = 2000
 
 
 def bootstrap_interval(
@@ -28,18 +27,38 @@ def bootstrap_interval(
     Returns
     -------
     low, high : float
+        NaN where no resample can be scored.
+
+    Raises
+    ------
+    ProbelineError
+        If the metric is unknown, cannot be computed for the task, or there are no rows.
     """
-    rng = np.random.default_rng(seed)
-    n = len(labels)
-    values = []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, n, n)
-        try:
-            values.append(score(metric, labels[rows], logits[rows], classes))
-        except ProbelineError:
-            # ROC-AUC of a resample with rows of one kind only.
-            continue
-    if not values:
+    (scores,) = resampled_scores(metric, labels, [logits], classes, seed, RESAMPLES)
+    return percentile_interval(scores, level)
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Middle share `level` of resampled values, shape (r,); NaN among them are left out."""
+    values = values[np.isfinite(values)]
+    if not len(values):
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def bootstrap_p(differences: np.ndarray) -> float:
+    """Two-sided p-value of a difference of 0, from its resampled values.
+
+    Twice the smaller share of resamples on one side of 0 or at it, each side counted with one
+    resample more than were drawn (Davison & Hinkley 1997, section 4.2), so that it is never 0; at
+    most 1. It falls below 1 - level about where the percentile interval leaves 0 out.
+
+    Parameters
+    ----------
+    differences : ndarray, shape (r,)
+        NaN among them are left out.
+    """
+    found = differences[np.isfinite(differences)]
+    side = min((found <= 0).sum(), (found >= 0).sum())
+    return float(min(1.0, 2 * (side + 1) / (len(found) + 1)))

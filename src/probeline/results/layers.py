@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 from probeline.activations.names import parse_name
 from probeline.data.store import read_dataset
 from probeline.files import replacing
-from probeline.probe.stage import read_rows
 from probeline.probe.store import read_probe
 from probeline.probe.task import task_data
-from probeline.results.predictions import write_predictions
+from probeline.results.predictions import shard_logits, write_predictions
 
 
 def compare_layers(
@@ -56,16 +55,10 @@ def compare_layers(
     for method, row in (("probe", best), ("last-layer", last)):
         path = next(p for p, r in zip(paths, rows, strict=True) if r is row)
         probe, _ = read_probe(path)
-        X, _ = read_rows(by_name[Path(path).name], dataset, task)
-        logits = {split: probe.logits(values) for split, values in X.items()}
-        meta = {
-            "dataset": dataset.name,
-            "dataset_fingerprint": dataset.fingerprint,
-            "model": model_name,
-            "method": method,
-            "variant": f"{row['representation']}.{row['pooling']}.{row['layer']}",
-        }
-        write_predictions(predictions[method], task, logits, meta)
+        logits = shard_logits(by_name[Path(path).name], dataset, probe.logits)
+        variant = f"{row['representation']}.{row['pooling']}.{row['layer']}"
+        meta = {"model": model_name, "method": method, "variant": variant}
+        write_predictions(predictions[method], dataset, task, logits, meta)
 
 
 def last_layer(rows: Sequence[Mapping]) -> Mapping:

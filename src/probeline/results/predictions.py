@@ -4,34 +4,41 @@ HDF5: `row` int64 (n,), `split` int8 (n,) indexing the attribute `splits`, `logi
 with columns in the order of the attribute `labels`. A binary task has two columns, z and 0 shifted
 to sum to zero, so that softmax and argmax hold for every single-label task; multi-label logits go
 through a sigmoid, a label being predicted above 0.
+
+Every row of the dataset stands there. `defined` bool (n,) is false where a level of a hierarchy
+does not apply: such a row has logits, since the levels above may lead any text there, but no truth.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import h5py
 import numpy as np
 
+from probeline.activations.shards import open_shard
+from probeline.data.store import Dataset
 from probeline.errors import ProbelineError
 from probeline.files import replacing
 from probeline.probe.task import SPLITS, TaskData
 
-PREDICTIONS_FORMAT = 1
+PREDICTIONS_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits of the rows of all splits.
+    """Logits of all rows of a dataset, train, then validation, then test.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (n,)
         Row numbers in the dataset's Parquet.
     split : ndarray of str, shape (n,)
+    defined : ndarray of bool, shape (n,)
+        Whether the task applies to the row.
     logits : ndarray of float32, shape (n, K)
     labels : list of str
     meta : dict
@@ -39,13 +46,18 @@ class Predictions:
 
     rows: np.ndarray
     split: np.ndarray
+    defined: np.ndarray
     logits: np.ndarray
     labels: list[str]
     meta: dict
 
     def of(self, split: str) -> np.ndarray:
-        """Logits of one split."""
-        return self.logits[self.split == split]
+        """Logits of the rows of one split where the task is defined: those that are scored."""
+        return self.logits[(self.split == split) & self.defined]
+
+    def rows_of(self, split: str) -> np.ndarray:
+        """Row numbers of what `of` returns."""
+        return self.rows[(self.split == split) & self.defined]
 
 
 def two_columns(logits: np.ndarray) -> np.ndarray:
@@ -55,27 +67,47 @@ def two_columns(logits: np.ndarray) -> np.ndarray:
     return np.concatenate([-logits, logits], axis=1) / 2
 
 
+def every_row(dataset: Dataset, logits_of: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """Logits (rows, 1 or K) of all rows of a dataset; `logits_of` gets a split's rows at a time."""
+    return np.concatenate([logits_of(dataset.split(split)) for split in SPLITS])
+
+
+def shard_logits(
+    path: str | os.PathLike, dataset: Dataset, logits_of: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Logits (rows, 1 or K) of all rows of a shard, whose activations are read split by split."""
+    with open_shard(path, {"dataset_fingerprint": dataset.fingerprint}) as shard:
+        return every_row(dataset, lambda rows: logits_of(shard.read(rows=rows)))
+
+
 def write_predictions(
-    path: str | os.PathLike, task: TaskData, logits: Mapping[str, np.ndarray], meta: Mapping
+    path: str | os.PathLike, dataset: Dataset, task: TaskData, logits: np.ndarray, meta: Mapping
 ) -> None:
-    """Write the logits of every split, whole or not at all.
+    """Write the logits of a dataset, whole or not at all.
 
     Parameters
     ----------
-    logits : mapping of split to ndarray, shape (n, 1 or K), on the task's rows
+    logits : ndarray, shape (rows, 1 or K)
+        Of all rows, also of those where the task is not defined.
     meta : mapping
-        Plain values: dataset, model, method, variant, ...
+        Plain values: model, method, variant.
     """
-    rows = np.concatenate([task.rows[split] for split in SPLITS])
-    codes = np.concatenate([np.full(len(task.rows[s]), i, np.int8) for i, s in enumerate(SPLITS)])
-    values = [logits[split] if task.multilabel else two_columns(logits[split]) for split in SPLITS]
+    defined = np.zeros(dataset.rows, dtype=bool)
+    defined[np.concatenate([task.rows[split] for split in SPLITS])] = True
+    codes = np.empty(dataset.rows, dtype=np.int8)
+    for code, split in enumerate(SPLITS):
+        codes[dataset.split(split)] = code
+    values = logits if task.multilabel else two_columns(logits)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file["row"], file["split"] = rows, codes
-        file.create_dataset("logits", data=np.concatenate(values).astype(np.float32))
+        file["row"], file["split"] = np.arange(dataset.rows), codes
+        file["defined"] = defined
+        file.create_dataset("logits", data=values.astype(np.float32, copy=False))
         file.attrs.update(meta)
         file.attrs["labels"] = json.dumps(list(task.labels))
         file.attrs["splits"] = json.dumps(list(SPLITS))
         file.attrs.update(
+            dataset=dataset.name,
+            dataset_fingerprint=dataset.fingerprint,
             task=task.name,
             multilabel=task.multilabel,
             metric=task.metric,
@@ -100,7 +132,12 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
             splits = np.array(json.loads(meta.pop("splits")))
             labels = json.loads(meta.pop("labels"))
             return Predictions(
-                file["row"][:], splits[file["split"][:]], file["logits"][:], labels, meta
+                rows=file["row"][:],
+                split=splits[file["split"][:]],
+                defined=file["defined"][:],
+                logits=file["logits"][:],
+                labels=labels,
+                meta=meta,
             )
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such predictions") from None

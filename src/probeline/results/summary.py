@@ -11,9 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from probeline.aggregate.stage import read_grid
+from probeline.config import PATH_TASK
 from probeline.data.store import read_dataset
 from probeline.files import read_json, replacing
 from probeline.probe.task import TaskData, task_data
+from probeline.results.hierarchy import path_task, paths_of
 from probeline.results.intervals import bootstrap_interval
 from probeline.results.predictions import read_predictions
 
@@ -57,7 +59,8 @@ def write_summary(
     entries : sequence of mapping
         One per (dataset, task, model): those three names, `source` (the model's path), and the
         files `layers`, `stc`, `sentence_embedding` (or None), `grids` by slug, and the folder
-        `predictions`.
+        `predictions`. For whole paths through a hierarchy, the task `path`, those names, `source`
+        and `methods`: mappings with `path` (predictions) and `variant` (None: the file's own).
     seed : int
         Of the bootstrap and of the `seed` column.
 
@@ -78,6 +81,9 @@ def write_summary(
 
 def _rows(entry: Mapping, seed: int) -> Iterator[dict]:
     base = {key: entry[key] for key in ("dataset", "task", "model", "source")} | {"seed": seed}
+    if entry["task"] == PATH_TASK:
+        yield from _path_rows(base, entry["methods"], seed)
+        return
     stc = read_json(entry["stc"])
     metric = stc["selected"]["metric"]
     base["metric"] = metric
@@ -143,13 +149,29 @@ def _grid(base: Mapping, slug: str, path: str) -> Iterator[dict]:
     yield row | {"split": "test", "score": test}
 
 
-def _both(row: Mapping, scores: Mapping, path: Path, task: TaskData, seed: int) -> Iterator[dict]:
+def _path_rows(base: Mapping, methods: Sequence[Mapping], seed: int) -> Iterator[dict]:
+    """What differs from level to level (layer, neurons, ...) is left empty."""
+    dataset = read_dataset(Path("results/datasets") / base["dataset"], texts=False)
+    paths = paths_of(dataset)
+    for method in methods:
+        meta = read_predictions(method["path"]).meta
+        task = path_task(dataset, paths, meta["metric"])
+        variant = method["variant"] or meta["variant"]
+        found = {"metric": task.metric, "method": meta["method"], "variant": variant}
+        yield from _both(base | found, None, Path(method["path"]), task, seed)
+
+
+def _both(
+    row: Mapping, scores: Mapping | None, path: Path, task: TaskData, seed: int
+) -> Iterator[dict]:
+    """A row per split; its score is of the predictions where no stage has stored one."""
     predictions = read_predictions(path)
     for split in ("validation", "test"):
         logits = predictions.of(split)
+        score = scores[f"{split}_score"] if scores else task.score(split, logits)
         low, high = bootstrap_interval(task.metric, task.y[split], logits, task.classes, seed)
         interval = {"ci_low": low, "ci_high": high}
-        yield dict(row) | {"split": split, "score": scores[f"{split}_score"]} | interval
+        yield dict(row) | {"split": split, "score": score} | interval
 
 
 def _layer(row: Mapping) -> dict:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from probeline.config import DEFAULT_TASK, PATH_TASK
 from probeline.errors import ProbelineError
 
 _NAMES = {
@@ -21,7 +22,7 @@ _NAMES = {
 
 
 def show(folder: str | Path = ".", console: Console | None = None) -> None:
-    """Print the methods of every (dataset, task, model) under `folder`, and where things lie.
+    """Print the methods of every (dataset, task, model), their differences, and where things lie.
 
     Raises
     ------
@@ -36,14 +37,22 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
             "holds results/"
         )
     frame = pq.read_table(path).to_pandas()
-    for (dataset, task, model), cell in frame.groupby(["dataset", "task", "model"], sort=False):
+    differences = _differences(path.with_name("comparisons.parquet"))
+    cells = frame.groupby(["dataset", "task", "model"], sort=False)
+    for number, ((dataset, task, model), cell) in enumerate(cells):
+        if number:
+            console.print()
         console.print(_table(dataset, task, model, cell))
+        for line in differences.get((dataset, task, model), []):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(_places(Path(folder), frame), highlight=False, soft_wrap=True)
 
 
 def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
     metric = cell["metric"].iloc[0]
-    name = dataset if task == "label" else f"{dataset} / {task}"
+    name = dataset if task == DEFAULT_TASK else f"{dataset} / {task}"
+    if task == PATH_TASK:
+        name += " (all levels, all rows)"
     title = f"{name}, {model}: {metric}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("method", "features", "neurons", "depth", "valid.", "test", "95 % int."):
@@ -62,13 +71,31 @@ def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
         table.add_row(
             _NAMES[key],
             _features(test),
-            str(test["neurons"]),
-            str(test["depth"]),
+            "" if pd.isna(test["neurons"]) else str(test["neurons"]),
+            "" if pd.isna(test["depth"]) else str(test["depth"]),
             f"{validation['score']:.4f}",
             f"{test['score']:.4f}",
             f"{test['ci_low']:.3f}-{test['ci_high']:.3f}",
         )
     return table
+
+
+def _differences(path: Path) -> dict[tuple[str, str, str], list[str]]:
+    """A line per comparison, by (dataset, task, model); none where the file is not there yet."""
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for row in pq.read_table(path).to_pylist() if path.is_file() else []:
+        first = _name(row["method"], row["variant"])
+        second = _name(row["against"], row["against_variant"])
+        lines.setdefault((row["dataset"], row["task"], row["model"]), []).append(
+            f"{first} - {second}: {row['difference']:+.4f} "
+            f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}], "
+            f"p {row['p_holm']:.2g} (Holm): {row['verdict']}"
+        )
+    return lines
+
+
+def _name(method: str, variant: str) -> str:
+    return _NAMES.get((method, variant if method == "stc" else ""), method)
 
 
 def _features(row: dict) -> str:

@@ -41,7 +41,8 @@ def run_extract(
     torch.set_num_threads(threads)
     spec = dict(settings["spec"])
     if pinned:
-        spec["revision"] = read_json(pinned)["commit"]
+        # No commit: a folder or package, of which only the tokenizer was fetched.
+        spec["revision"] = read_json(pinned)["commit"] or spec.get("revision")
     stored = [parse_name(name) for name in shards if name.endswith(".h5")]
     options = {
         **settings["options"],

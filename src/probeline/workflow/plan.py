@@ -12,11 +12,12 @@ from pathlib import Path
 
 from probeline import versions
 from probeline.activations.names import layers_of, shard_name, shard_names
-from probeline.config import Config, validate
+from probeline.config import PATH_TASK, Config, validate
 from probeline.data.paths import local_folder, source_files, source_fingerprint
+from probeline.data.selection import is_drawn, selection
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, read_shape, resolve
-from probeline.models.weights import model_files
+from probeline.models.weights import model_files, sampled_hash
 
 # Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
 # its start, and a model of any size still gives several jobs.
@@ -115,9 +116,8 @@ class Plan:
         spec = self.config.dataset_spec(dataset)
         spec.pop("metric")
         seed = spec.pop("split_seed")
-        splits = (spec["splits"]["validation"], spec["splits"]["test"])
-        if spec["max_texts"] is None and all(isinstance(split, str) for split in splits):
-            seed = None  # nothing is drawn: another seed gives the same rows
+        if not is_drawn(spec):
+            seed = None  # another seed gives the same rows
         elif seed is None:
             seed = self.config.seed
         return {
@@ -126,6 +126,10 @@ class Plan:
             "source": self._sources[dataset][1],
             "version": versions.DATASET,
         }
+
+    def texts_params(self, dataset: str) -> dict:
+        """What decides the texts of a dataset, labels apart."""
+        return selection(self.dataset_params(dataset)) | {"version": versions.TEXTS}
 
     def model_files(self, model: str) -> list[str]:
         """Files of a model and a tokenizer in local folders: activations depend on them."""
@@ -147,9 +151,13 @@ class Plan:
         spec = self.config.model_spec(model)
         return {key: spec[key] for key in ("path", "revision", "tokenizer", "trust_remote_code")}
 
-    def is_hub(self, model: str) -> bool:
+    def is_fetched(self, model: str) -> bool:
+        """Whether the weights or the tokenizer come from a hub."""
         spec = self.config.models[model]
-        return resolve(spec.path, spec.revision).kind == "hub"
+        sources = [resolve(spec.path, spec.revision)]
+        if spec.tokenizer:
+            sources.append(resolve(spec.tokenizer))
+        return any(source.kind == "hub" for source in sources)
 
     def extract_params(self, model: str) -> dict:
         spec = self.config.model_spec(model)
@@ -163,7 +171,7 @@ class Plan:
             "spec": spec,
             "options": options,
             # A package lies elsewhere in every environment, so its files are no inputs.
-            "package": [f"{p.name} {p.stat().st_size}" for p in self._files_of(model, "package")],
+            "package": sampled_hash(self._files_of(model, "package")),
             # Nothing is random in a frozen body but where code of its own comes with it.
             "seed": self.config.seed if spec["trust_remote_code"] else 0,
             "version": versions.EXTRACT,
@@ -213,6 +221,11 @@ class Plan:
             "metric": self.config.metric(dataset, task),
             "version": versions.SENTENCE_EMBEDDING,
         }
+
+    def path_params(self, dataset: str) -> dict:
+        finest = self.config.tasks(dataset)[-1]
+        metric = self.config.metric(dataset, finest)
+        return {"metric": metric, "version": versions.PATH_PREDICTIONS}
 
     # Files
 
@@ -317,6 +330,17 @@ class Plan:
             files["sentence_embedding"] = f"{scores}/sentence-embedding.json"
         return files
 
+    def level_predictions(self, dataset: str, model: str, method: str) -> list[str]:
+        """One method's predictions of every level of a hierarchy, coarse to fine."""
+        levels = self.config.tasks(dataset)
+        return [f"results/predictions/{dataset}/{level}/{model}/{method}.h5" for level in levels]
+
+    def path_predictions(self, dataset: str, model: str) -> list[str]:
+        """Predictions of whole paths through a hierarchy, a file per method; else none."""
+        if len(self.config.tasks(dataset)) == 1:
+            return []
+        return [method["path"] for method in self.methods(dataset, PATH_TASK, model)]
+
     def figure_inputs(self, dataset: str, task: str, model: str) -> dict[str, str]:
         """Inputs of the figures by name."""
         files = self.cell_artifacts(dataset, task, model)
@@ -325,26 +349,62 @@ class Plan:
             inputs["embedding"] = files["sentence_embedding"]
         return inputs
 
-    def summary_entries(self) -> list[dict]:
-        """What the summary reads, one entry per cell."""
+    def methods(self, dataset: str, task: str, model: str) -> list[dict]:
+        """Methods of one cell and their predictions; the rest is compared with the first.
+
+        `variant` is the summary's, None where the predictions say it themselves.
+        """
+        found = [
+            ("stc", "selected", "stc"),
+            ("stc", "smallest", "stc-smallest"),
+            ("probe", None, "probe"),
+            ("last-layer", None, "last-layer"),
+        ]
+        if self.embedding_shard(model):
+            found.append(("sentence-embedding", "l2", "sentence-embedding"))
+        folder = f"results/predictions/{dataset}/{task}/{model}"
+        return [
+            {"method": method, "variant": variant, "path": f"{folder}/{name}.h5"}
+            for method, variant, name in found
+        ]
+
+    def comparison_entries(self) -> list[dict]:
+        """What the comparisons read: an entry per cell, and one for the paths of a hierarchy."""
         entries = []
-        for dataset, task, model in self.cells():
-            files = self.cell_artifacts(dataset, task, model)
-            predictions = f"results/predictions/{dataset}/{task}/{model}"
-            entries.append(
-                {
-                    "dataset": dataset,
-                    "task": task,
-                    "model": model,
-                    "source": self.config.models[model].path,
-                    "layers": files["layers"],
-                    "stc": files["stc"],
-                    "sentence_embedding": files.get("sentence_embedding"),
-                    "grids": self.grids(dataset, task, model),
-                    "predictions": predictions,
-                }
-            )
+        for dataset, model in self.pairs:
+            tasks = self.config.tasks(dataset)
+            for task in [*tasks, *([PATH_TASK] if len(tasks) > 1 else [])]:
+                names = {"dataset": dataset, "task": task, "model": model}
+                files = {"folder": f"results/datasets/{dataset}", "methods": self.methods(**names)}
+                entries.append(names | files)
         return entries
+
+    def summary_entries(self) -> list[dict]:
+        """What the summary reads: an entry per cell, and one for the paths of a hierarchy."""
+        entries = []
+        for dataset, model in self.pairs:
+            entries += [
+                self._cell_entry(dataset, task, model) for task in self.config.tasks(dataset)
+            ]
+            if self.path_predictions(dataset, model):
+                methods = {"methods": self.methods(dataset, PATH_TASK, model)}
+                entries.append(self._named_entry(dataset, PATH_TASK, model) | methods)
+        return entries
+
+    def _named_entry(self, dataset: str, task: str, model: str) -> dict:
+        source = self.config.models[model].path
+        return {"dataset": dataset, "task": task, "model": model, "source": source}
+
+    def _cell_entry(self, dataset: str, task: str, model: str) -> dict:
+        files = self.cell_artifacts(dataset, task, model)
+        return {
+            **self._named_entry(dataset, task, model),
+            "layers": files["layers"],
+            "stc": files["stc"],
+            "sentence_embedding": files.get("sentence_embedding"),
+            "grids": self.grids(dataset, task, model),
+            "predictions": f"results/predictions/{dataset}/{task}/{model}",
+        }
 
 
 def _named(path: Path) -> str:

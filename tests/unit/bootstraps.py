@@ -1,0 +1,73 @@
+"""The bootstrap as its definition says: a loop over drawn rows, scored by scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+
+KINDS = {"binary": 2, "multiclass": 5, "multilabel": 4}
+METRICS = {
+    "binary": ("accuracy", "macro-f1", "micro-f1", "matthews", "roc-auc"),
+    "multiclass": ("accuracy", "macro-f1", "micro-f1", "matthews", "roc-auc"),
+    "multilabel": ("accuracy", "macro-f1", "micro-f1", "roc-auc"),
+}
+CASES = [(kind, metric) for kind, metrics in METRICS.items() for metric in metrics]
+
+
+def made(kind: str, n: int, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, one class in a single row so that most resamples miss it, and logits with ties."""
+    rng = np.random.default_rng(seed)
+    if kind == "multilabel":
+        labels = (rng.random((n, 4)) < [0.5, 0.3, 0.1, 0]).astype(np.uint8)
+        labels[0, 3] = 1
+        known = 2.0 * labels - 1
+    else:
+        labels = rng.integers(0, KINDS[kind] - (kind == "multiclass"), n)
+        if kind == "multiclass":
+            labels[0] = 4
+        known = 2.0 * np.eye(KINDS[kind])[labels]
+    logits = known + np.random.default_rng(seed + 1).normal(0, noise, known.shape)
+    return labels, np.round(logits, 1).astype(np.float32)
+
+
+def sklearn_score(metric: str, labels: np.ndarray, logits: np.ndarray) -> float:
+    """NaN where the labels allow no score."""
+    if metric == "roc-auc":
+        return _area(labels, logits)
+    predicted = (logits > 0).astype(int) if labels.ndim == 2 else logits.argmax(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if metric == "accuracy":
+            return accuracy_score(labels, predicted)
+        if metric == "matthews":
+            return matthews_corrcoef(labels, predicted)
+        average = metric.removesuffix("-f1")
+        return f1_score(labels, predicted, average=average, zero_division=0)
+
+
+def _area(labels: np.ndarray, logits: np.ndarray) -> float:
+    if labels.ndim == 1 and logits.shape[1] == 2:
+        kinds, values = labels[:, None] == 1, logits[:, 1:] - logits[:, :1]
+    elif labels.ndim == 1:
+        kinds = labels[:, None] == np.arange(logits.shape[1])
+        values = softmax(logits.astype(np.float64), axis=1)
+    else:
+        kinds, values = labels, logits
+    mixed = [k for k in range(kinds.shape[1]) if 0 < kinds[:, k].sum() < len(kinds)]
+    areas = [roc_auc_score(kinds[:, k], values[:, k]) for k in mixed]
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def naive_scores(
+    metric: str, labels: np.ndarray, logits: list[np.ndarray], seed: int, resamples: int
+) -> np.ndarray:
+    """Scores (methods, resamples) of rows drawn one resample after the other."""
+    rng, n = np.random.default_rng(seed), len(labels)
+    scores = []
+    for _ in range(resamples):
+        rows = rng.integers(0, n, n)
+        scores.append([sklearn_score(metric, labels[rows], values[rows]) for values in logits])
+    return np.array(scores).T
