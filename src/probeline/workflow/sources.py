@@ -1,0 +1,141 @@
+"""What a run reads: the models and data that a configuration names, found and checked."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from probeline.activations.names import layers_of, shard_names
+from probeline.config import Config
+from probeline.data.paths import local_folder, source_files, source_fingerprint
+from probeline.errors import ConfigError, ProbelineError
+from probeline.models.reference import ModelShape, read_shape, resolve
+from probeline.models.weights import model_files
+
+
+class Sources:
+    """Models and data of a run.
+
+    Parameters
+    ----------
+    config : Config
+
+    Raises
+    ------
+    ConfigError
+        If a model has no known number of layers, or a path of the configuration does not exist;
+        all of them at once.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.pairs = config.pairs()
+        self.models = list(dict.fromkeys(model for _, model in self.pairs))
+        self.datasets = list(dict.fromkeys(dataset for dataset, _ in self.pairs))
+        self.shapes: dict[str, ModelShape] = {}
+        self._sources: dict[str, tuple[list[str], str | None]] = {}
+        self._read_all()
+
+    def _read_all(self) -> None:
+        problems = []
+        for model in self.models:
+            try:
+                self.shapes[model] = read_shape(self.config.model_spec(model))
+                self._check_layers(model)
+                self._check_model(model)
+            except ProbelineError as error:
+                problems.append(f"models.{model}: {error}")
+        for dataset in self.datasets:
+            try:
+                self._sources[dataset] = self._source(dataset)
+            except ProbelineError as error:
+                problems.append(f"datasets.{dataset}: {error}")
+        if problems:
+            raise ConfigError(problems)
+
+    def _check_layers(self, model: str) -> None:
+        layers = self.config.probe.layers
+        if layers == "all":
+            return
+        known = {n for r, _ in self.config.probed() for n in layers_of(self.shapes[model], r)}
+        for layer in layers:
+            if layer not in known:
+                raise ProbelineError(
+                    f"probe.layers: {layer} is out of range; the model has layers "
+                    f"{min(known)} to {max(known)}"
+                )
+
+    def _check_model(self, model: str) -> None:
+        """What would otherwise end the first job, or the parsing, of this model."""
+        spec, shape = self.config.models[model], self.shapes[model]
+        self.shard_names(model)
+        self.files_of(model, "folder")
+        most = shape.max_positions
+        if spec.max_length and most and spec.max_length > most:
+            raise ProbelineError(
+                f"max_length: {spec.max_length} is above the model's {most} positions; set it to "
+                f"at most {most}"
+            )
+        depths = self.config.aggregate.depths
+        deepest = max(layers_of(shape, r)[-1] for r, _ in self.config.probed())
+        if depths != "all" and max(depths) > deepest:
+            raise ProbelineError(
+                f"aggregate.depths: {max(depths)} is out of range; the model has depths "
+                f"0 to {deepest}"
+            )
+
+    @cached_property
+    def data_root(self) -> str | None:
+        return self.config.data_root or os.environ.get("PROBELINE_DATA_ROOT")
+
+    def _source(self, dataset: str) -> tuple[list[str], str | None]:
+        spec = self.config.dataset_spec(dataset)
+        files = [named(path) for path in source_files(spec, self.data_root)]
+        if files or (spec["loader"] == "hub" and local_folder(spec, self.data_root) is None):
+            return files, None
+        return [], source_fingerprint(spec, self.data_root)
+
+    def shard_names(self, model: str) -> list[str]:
+        """File names of all shards of a model."""
+        extract = self.config.extract
+        return shard_names(self.shapes[model], extract.representations, extract.poolings)
+
+    def dataset_files(self, dataset: str) -> list[str]:
+        """Files a dataset is read from; none for the hub and for folders."""
+        return self._sources[dataset][0]
+
+    def dataset_source(self, dataset: str) -> str | None:
+        """What stands for the files of a folder, which are too many to name; else None."""
+        return self._sources[dataset][1]
+
+    def model_files(self, model: str) -> list[str]:
+        """Files of a model and a tokenizer in local folders: activations depend on them."""
+        return [str(path) for path in self.files_of(model, "folder")]
+
+    def files_of(self, model: str, kind: str) -> list[Path]:
+        """Files of a model and its tokenizer in sources of one kind: "folder" or "package"."""
+        spec = self.config.models[model]
+        sources = [resolve(spec.path, spec.revision)]
+        if spec.tokenizer:
+            sources.append(resolve(spec.tokenizer))
+        folders = dict.fromkeys(source.folder for source in sources if source.kind == kind)
+        return [path for folder in folders for path in model_files(folder)]
+
+    def is_fetched(self, model: str) -> bool:
+        """Whether the weights or the tokenizer come from a hub."""
+        spec = self.config.models[model]
+        sources = [resolve(spec.path, spec.revision)]
+        if spec.tokenizer:
+            sources.append(resolve(spec.tokenizer))
+        return any(source.kind == "hub" for source in sources)
+
+
+def named(path: Path) -> str:
+    """Name a file one way, however the configuration did: from here if it lies here.
+
+    Snakemake runs a job again when a name among its inputs is new.
+    """
+    here = Path.cwd()
+    absolute = Path(os.path.normpath(here / path))
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
