@@ -266,8 +266,9 @@ def test_quadratic_model(seed, m, threshold):
         for j in range(m):
             rest = linear[j] + H[j] @ (u - start) - H[j, j] * u[j]
             u[j] = -np.sign(rest) * max(abs(rest) - threshold, 0) / H[j, j]
-    found = L1Quadratic(H).solve(linear, start, threshold, 0.0)
+    found, gain = L1Quadratic(H).solve(linear, start, threshold)
     assert value(found) <= value(u) + 1e-6 * abs(value(start) - value(u)) + 1e-9
+    assert gain == pytest.approx(value(start) - value(found), rel=1e-6, abs=1e-9)
 
 
 @settings(max_examples=25, deadline=None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 _ROUNDS = 40
-_BURST = 15
+_BURST = 50
+_LONGEST_BURST = 400
 # A zero coordinate may break its optimality condition by this share of the threshold.
 _SLACK = 1e-4
 
@@ -13,9 +15,10 @@ _SLACK = 1e-4
 class L1Quadratic:
     """Minimise <g, u - s> + 1/2 (u - s)^T H (u - s) + threshold * ||u||_1 for several g and s.
 
-    Alternates an exact solve on the current support with bursts of accelerated proximal gradient
-    that find the support (Beck and Teboulle 2009; active sets as in Lee et al. 2006, "Efficient
-    sparse coding algorithms"). Warm-started near the solution, one solve is all.
+    Alternates exact solves on the current support with bursts of accelerated proximal gradient that
+    find the support (Beck and Teboulle 2009, restarted as in O'Donoghue and Candes 2015). Warm-
+    started near the solution, one solve is all; far from it the bursts do the work, and a solve
+    that would raise the model tells that the next burst should be longer.
 
     Parameters
     ----------
@@ -28,72 +31,100 @@ class L1Quadratic:
         self.S = H * self.scale * self.scale[:, None]
         self.L = _spectral_norm(self.S)
 
-    def solve(self, g: np.ndarray, s: np.ndarray, threshold: float, floor: float) -> np.ndarray:
-        """Return the minimiser, shape (m,).
+    def solve(
+        self,
+        g: np.ndarray,
+        s: np.ndarray,
+        threshold: float,
+        *,
+        share: float = 0.0,
+        enough: float = 0.0,
+    ) -> tuple[np.ndarray, float]:
+        """Return the minimiser, shape (m,), and by how much it lowers the model.
 
         Parameters
         ----------
-        floor : float
-            In scaled variables: a change below it is no change.
+        share, enough : float
+            A round of solve and burst that lowers the model by at most `share` of what all rounds
+            did, or by at most `enough`, is the last.
         """
         u = s / self.scale
         constant = g * self.scale - self.S @ u
         thresholds = threshold * self.scale
+        start = before = self._value(u, constant, thresholds)
+        length = _BURST
         for _ in range(_ROUNDS):
-            u, exact = self._on_support(u, constant, thresholds)
-            if exact and self._optimal(u, constant, thresholds):
+            u, value, solved = self._on_support(u, before, constant, thresholds)
+            if solved == "optimal":
                 break
-            u, change = self._burst(u, constant, thresholds)
-            if change <= floor:
+            u = self._burst(u, constant, thresholds, length)
+            value = self._value(u, constant, thresholds)
+            if before - value <= max(share * (start - value), enough):
                 break
-        return u * self.scale
+            before = value
+            if solved == "refused":
+                length = min(2 * length, _LONGEST_BURST)
+        return u * self.scale, start - value
 
-    def _on_support(self, u, constant, thresholds) -> tuple[np.ndarray, bool]:
-        """Move to the minimum over the support with its signs, or to the first sign change."""
+    def _value(self, u, constant, thresholds) -> float:
+        return float(0.5 * (u @ (self.S @ u)) + constant @ u + thresholds @ np.abs(u))
+
+    def _on_support(self, u, value, constant, thresholds) -> tuple[np.ndarray, float, str]:
+        """Move to the minimum over the support with its signs, coordinates that would change sign
+        set to zero; stay where that does not lower the model.
+
+        Returns the point, its value, and 'optimal' (of the whole model), 'taken' or 'refused'.
+        """
         support = np.flatnonzero(u)
-        if len(support) == 0:
-            return u, True
-        now, sign = u[support], np.sign(u[support])
-        right = -(constant[support] + thresholds[support] * sign)
-        best = np.linalg.solve(self.S[np.ix_(support, support)], right)
-        flips = best * sign <= 0
-        out = np.zeros_like(u)
-        if not flips.any():
-            out[support] = best
-            return out, True
-        steps = now[flips] / (now[flips] - best[flips])
-        step = steps.min()
-        moved = now + step * (best - now)
-        moved[np.flatnonzero(flips)[steps <= step]] = 0
-        out[support] = moved
-        return out, False
+        new = np.zeros_like(u)
+        flips = False
+        if len(support):
+            sign = np.sign(u[support])
+            right = -(constant[support] + thresholds[support] * sign)
+            best = _solve_positive(self.S[np.ix_(support, support)], right)
+            flipped = best * sign <= 0
+            flips = flipped.any()
+            best[flipped] = 0
+            new[support] = best
+        gradient = self.S @ new + constant
+        at_new = float(0.5 * (new @ (gradient + constant)) + thresholds @ np.abs(new))
+        if flips:
+            return (new, at_new, "taken") if at_new < value else (u, value, "refused")
+        zero = new == 0
+        inside = np.abs(gradient[zero]) <= thresholds[zero] * (1 + _SLACK)
+        return new, at_new, "optimal" if inside.all() else "taken"
 
-    def _optimal(self, u, constant, thresholds) -> bool:
-        zero = u == 0
-        gradient = np.abs(self.S @ u + constant)
-        return bool((gradient[zero] <= thresholds[zero] * (1 + _SLACK)).all())
-
-    def _burst(self, u, constant, thresholds) -> tuple[np.ndarray, float]:
-        """A few accelerated steps; returns the point and the largest change of the last one."""
+    def _burst(self, u, constant, thresholds, length) -> np.ndarray:
+        """Accelerated proximal gradient steps."""
         v, momentum, first = u, 1.0, u
         most = None
-        for _ in range(_BURST):
-            new = v - (self.S @ v + constant) / self.L
-            new = np.sign(new) * np.maximum(np.abs(new) - thresholds / self.L, 0)
-            change = float(np.abs(new - v).max())
+        short = thresholds / self.L
+        for _ in range(length):
+            moved = v - (self.S @ v + constant) / self.L
+            new = moved - np.clip(moved, -short, short)
+            back = v - new
+            change = float(np.abs(back).max())
             most = most or 100 * change
             if change > most:
                 # The eigenvalue was underestimated: start over with a shorter step.
                 self.L *= 2
-                return first, change
-            if float(np.vdot(v - new, new - u)) > 0:
+                return first
+            if float(back @ (new - u)) > 0:
                 momentum, v = 1.0, new
             else:
                 following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
                 v = new + u.dtype.type((momentum - 1) / following) * (new - u)
                 momentum = following
             u = new
-        return u, change
+        return u
+
+
+def _solve_positive(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Solve A x = b by Cholesky; by LU where rounding has made A indefinite."""
+    try:
+        return cho_solve(cho_factor(A, check_finite=False), b, check_finite=False)
+    except LinAlgError:
+        return np.linalg.solve(A, b)
 
 
 def _spectral_norm(S: np.ndarray) -> float:

@@ -23,6 +23,8 @@ from probeline.probe.losses import LogisticLoss
 from probeline.probe.quadratic import L1Quadratic
 
 _SWEEPS = 12
+# A class's model is minimised until a round lowers it by less than this share of the total.
+_MODEL_SHARE = 0.01
 # Three steps in a row that each gain less than this share of the tolerance end a fit.
 _STALL = 0.01
 
@@ -257,7 +259,10 @@ def _newton_direction(XT, loss, Z, W, gradient, penalty, alpha):
             linear = gradient[f, k] + ridge * new[f, k]
             if sweep:
                 linear += block.curvature_of_direction(mixture)
-            updated = block.quadratic.solve(linear, new[f, k], threshold, 0.005 * largest_first)
+            updated, gain = block.quadratic.solve(
+                linear, new[f, k], threshold, share=_MODEL_SHARE, enough=block.enough
+            )
+            block.enough = max(block.enough, _MODEL_SHARE * gain)
             delta = updated - new[f, k]
             largest = max(largest, float(np.abs(delta / block.quadratic.scale).max()))
             new[f, k] = updated
@@ -286,7 +291,7 @@ class _ClassBlock:
         self.p, self.wp = p[rows], (weights * p)[rows]
         curvature = curvature[rows]
         self._total = max(float(curvature.sum()), 1e-12)
-        self.shift = 0.0
+        self.shift = self.enough = 0.0
         A = self._features_by_rows()
         # Centring by the curvature profiles the intercept out of the model.
         self.mean = (A @ curvature) / A.dtype.type(self._total)
