@@ -27,7 +27,8 @@ class LogisticLoss:
     ----------
     kind : 'softmax' or 'sigmoid'
     targets : ndarray of float, shape (n, K)
-        One-hot rows (softmax) or indicators (sigmoid; K = 1 for a binary task).
+        One-hot rows (softmax) or indicators (sigmoid; K = 1 for a binary task). Fortran order,
+        like the logits of the solvers: sums over the classes of a row are then fast.
     weights : ndarray of float, shape (n, 1) or (n, K)
         Non-negative; already divided by n.
     """
@@ -118,7 +119,7 @@ def make_loss(
     """
     n = len(labels)
     if labels.ndim == 2:
-        targets = labels.astype(dtype)
+        targets = labels.astype(dtype, order="F")
         weights = np.full((n, 1), 1.0 / n, dtype)
         if class_weight == "balanced":
             positive = np.maximum(targets.sum(axis=0), 1)
@@ -133,7 +134,7 @@ def make_loss(
     weights = weights.astype(dtype)[:, None]
     if classes == 2:
         return LogisticLoss("sigmoid", labels.astype(dtype)[:, None], weights)
-    targets = np.zeros((n, classes), dtype)
+    targets = np.zeros((n, classes), dtype, order="F")
     targets[np.arange(n), labels] = 1
     return LogisticLoss("softmax", targets, weights)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from probeline.probe.losses import LogisticLoss
 from probeline.probe.smooth import fit_l2
-from probeline.probe.solver import Fit, fit_l1, largest_penalty, null_fit
+from probeline.probe.solver import Fit, extrapolate, fit_l1, largest_penalty, null_fit
 
 # L2 has no penalty at which the solution becomes zero; with standardised features, this one lies
 # above every useful one.
@@ -108,7 +108,8 @@ def run_path(
         if l1_ratio > 0:
             fit = fit_l1(XT, loss, float(penalty), alpha=l1_ratio, start=fit, **solver)
         else:
-            fit = fit_l2(XT, loss, float(penalty), gram=gram, start=fit, **solver)
+            start = _start(loss, steps, fits, fit, penalty, l1_ratio)
+            fit = fit_l2(XT, loss, float(penalty), gram=gram, start=start, **solver)
         steps.append(_step(fit, float(penalty), n, l1_ratio, class_weight, evaluate(fit)))
         fits.append(fit)
         improved = steps[-1].score > best
@@ -116,6 +117,17 @@ def run_path(
         if options["penalties"] == "auto" and _may_stop(steps, since_best, null):
             break
     return steps, fits
+
+
+def _start(loss, steps: list[Step], fits: list[Fit], fit: Fit, penalty, l1_ratio) -> Fit:
+    if len(fits) < 2:
+        return fit
+    # Two fits back is as far as any start looks: the logits of older ones are let go.
+    for old in fits[:-2]:
+        old.logits = None
+    last, before = steps[-1].penalty, steps[-2].penalty
+    by = np.log(penalty / last) / np.log(last / before)
+    return extrapolate(loss, fits[-1], fits[-2], by, float(penalty), l1_ratio)
 
 
 def _may_stop(steps: list[Step], since_best: int, null: Fit) -> bool:

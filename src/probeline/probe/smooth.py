@@ -8,14 +8,17 @@ of the loss, takes that away: a handful of passes over X suffices (Nocedal and W
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from probeline.probe.losses import LogisticLoss
-from probeline.probe.solver import Fit, _penalty_value, optimal_intercept, relative_gap
+from probeline.probe.solver import Fit, logits_of, optimal_intercept, penalty_value
 
 _MEMORY = 10
+# A line search ends where the slope is this share of the one at its start.
+_SLOPE = 0.2
 
 
 def fit_l2(
@@ -44,65 +47,87 @@ def fit_l2(
     Fit
         `Fit.iterations` counts products with X and its transpose, in pairs.
     """
-    W, b = start.coefficients.copy(), start.intercept.copy()
-    Z = XT.T @ W + b
-    value, residual = loss.value_and_residual(Z)
-    gradient, gradient_b = XT @ residual, residual.sum(axis=0)
-    precondition = _Preconditioner(loss, Z, gram, penalty)
+    state = _start(XT, loss, start)
+    precondition = _Preconditioner(loss, state.Z, gram, penalty)
     history: deque = deque(maxlen=_MEMORY)
     iteration = 0
     while True:
-        total = gradient + penalty * W
-        # The gap formula holds for a centred residual: off that it may promise too much, and
-        # `_certify` has the last word.
-        if np.abs(gradient_b).max() < 1e-3:
-            objective = value + _penalty_value(W, penalty, 0.0)
-            gap = relative_gap(loss, residual, gradient, objective, penalty, 0.0)
-            if gap <= 0.5 * tolerance:
-                fit = _certify(XT, loss, W, b, penalty, tolerance, iteration)
-                if fit.converged or iteration >= max_iterations:
-                    return fit
-                # Go on from the certified intercept, where the formula is exact.
-                b = fit.intercept
-                Z = XT.T @ W + b
-                value, residual = loss.value_and_residual(Z)
-                gradient, gradient_b = fit.gradient, residual.sum(axis=0)
-                total = gradient + penalty * W
-        if iteration >= max_iterations:
-            break
-        direction, direction_b = precondition.direction(total, gradient_b, history)
-        Z_direction = XT.T @ direction + direction_b
-        step = _line_search(loss, Z, Z_direction, W, direction, penalty, value)
+        total = state.gradient + penalty * state.W
+        # The gap is exact for a centred residual: off that it may promise too much, and the fit
+        # goes on from the best intercept.
+        if _gap(state, total, penalty) <= tolerance or iteration >= max_iterations:
+            state = _centred(XT, loss, state)
+            total = state.gradient + penalty * state.W
+            gap = _gap(state, total, penalty)
+            if gap <= tolerance or iteration >= max_iterations:
+                break
+        direction, direction_b = precondition.direction(total, state.gradient_b, history)
+        Z_direction = logits_of(XT, direction) + direction_b
+        new = _line_search(loss, state, total, direction, direction_b, Z_direction, penalty)
         iteration += 1
-        if step == 0.0:
+        if new is None:
             if not history:
+                state = _centred(XT, loss, state)
                 break
             history.clear()
             continue
-        dW, db = step * direction, step * direction_b
-        W += dW
-        b += db
-        Z += step * Z_direction
-        value, residual = loss.value_and_residual(Z)
-        new_gradient, new_gradient_b = XT @ residual, residual.sum(axis=0)
-        dg = new_gradient - gradient + penalty * dW
-        dg_b = new_gradient_b - gradient_b
+        new.gradient = XT @ new.residual
+        dW, db = new.W - state.W, new.b - state.b
+        dg = new.gradient - state.gradient + penalty * dW
+        dg_b = new.gradient_b - state.gradient_b
         curvature = float(np.vdot(dW, dg)) + float(np.vdot(db, dg_b))
         if curvature > 1e-12:
             history.append((dW, db, dg, dg_b, 1.0 / curvature))
-        gradient, gradient_b = new_gradient, new_gradient_b
-    return _certify(XT, loss, W, b, penalty, tolerance, iteration)
+        state = new
+    total = state.gradient + penalty * state.W
+    gap = _gap(state, total, penalty)
+    objective = state.value + penalty_value(state.W, penalty, 0.0)
+    return Fit(
+        state.W, state.b, objective, gap, iteration, gap <= tolerance, state.gradient, state.Z
+    )
 
 
-def _certify(XT, loss, W, b, penalty, tolerance, iterations) -> Fit:
-    """The gap at the end, with the intercept solved for and X W computed afresh."""
-    logits = XT.T @ W
-    b = optimal_intercept(logits, b, loss)
-    value, residual = loss.value_and_residual(logits + b)
-    gradient = XT @ residual
-    objective = value + _penalty_value(W, penalty, 0.0)
-    gap = relative_gap(loss, residual, gradient, objective, penalty, 0.0)
-    return Fit(W, b, objective, gap, iterations, gap <= tolerance, gradient)
+@dataclass
+class _State:
+    """A point, its logits Z = X W + b, and the loss there; `gradient` is X^T residual."""
+
+    W: np.ndarray
+    b: np.ndarray
+    Z: np.ndarray
+    value: float
+    residual: np.ndarray
+    gradient: np.ndarray | None
+
+    @property
+    def gradient_b(self) -> np.ndarray:
+        return self.residual.sum(axis=0)
+
+
+def _start(XT, loss, start: Fit) -> _State:
+    W, b, Z, gradient = start.coefficients, start.intercept, start.logits, start.gradient
+    if Z is None:
+        Z = logits_of(XT, W) + b
+    value, residual = loss.value_and_residual(Z)
+    return _State(W, b, Z, value, residual, XT @ residual if gradient is None else gradient)
+
+
+def _centred(XT, loss, state: _State) -> _State:
+    """The same coefficients with the best intercept."""
+    shift = optimal_intercept(state.Z, np.zeros_like(state.b), loss)
+    Z = state.Z + shift
+    value, residual = loss.value_and_residual(Z)
+    return _State(state.W, state.b + shift, Z, value, residual, XT @ residual)
+
+
+def _gap(state: _State, total: np.ndarray, penalty: float) -> float:
+    """Relative duality gap at a centred residual.
+
+    The dual point is the residual itself, where f(Z) + f*(R) = <Z, R>: all that is left of the gap
+    is ||X^T R + penalty W||^2 / (2 penalty).
+    """
+    objective = state.value + penalty_value(state.W, penalty, 0.0)
+    gap = float(np.vdot(total, total)) / (2 * penalty) + abs(float(state.b @ state.gradient_b))
+    return gap / max(objective, 1e-12)
 
 
 class _Preconditioner:
@@ -135,26 +160,32 @@ class _Preconditioner:
         return -r, -r_b
 
 
-def _line_search(loss, Z, Z_direction, W, direction, penalty, value) -> float:
+def _line_search(loss, at: _State, total, direction, direction_b, Z_direction, penalty):
     """Secant search for the zero of the slope along the direction; touches (n, K) arrays only.
 
-    Returns the step with the lowest objective seen, 0 where none was below the start.
+    Returns the state with the lowest objective seen, its gradient not yet known; None where none
+    was below the start.
     """
-    slope_w = penalty * float(np.vdot(W, direction))
+    slope_w = penalty * float(np.vdot(at.W, direction))
     curvature_w = penalty * float(np.vdot(direction, direction))
-    start_slope = float(np.vdot(loss.residual(Z), Z_direction)) + slope_w
-    best, best_value = 0.0, value
+    start_slope = float(np.vdot(total, direction)) + float(at.gradient_b @ direction_b)
+    best, best_value = None, at.value
     step, low, high = 1.0, 0.0, np.inf
     for _ in range(6):
-        trial, residual = loss.value_and_residual(Z + Z.dtype.type(step) * Z_direction)
-        total = trial + step * slope_w + 0.5 * step**2 * curvature_w
+        Z = at.Z + at.Z.dtype.type(step) * Z_direction
+        value, residual = loss.value_and_residual(Z)
+        objective = value + step * slope_w + 0.5 * step**2 * curvature_w
         slope = float(np.vdot(residual, Z_direction)) + slope_w + step * curvature_w
-        if total < best_value:
-            best, best_value = step, total
-        if abs(slope) <= 0.2 * abs(start_slope):
+        if objective < best_value:
+            best, best_value = (step, Z, value, residual), objective
+        if abs(slope) <= _SLOPE * abs(start_slope):
             break
         low, high = (low, step) if slope > 0 else (step, high)
         step = step * start_slope / (start_slope - slope) if slope != start_slope else 2 * step
         if not low < step < high:
             step = 0.5 * (low + high) if np.isfinite(high) else 2 * low
-    return best
+    if best is None:
+        return None
+    step, Z, value, residual = best
+    step = at.W.dtype.type(step)
+    return _State(at.W + step * direction, at.b + step * direction_b, Z, value, residual, None)

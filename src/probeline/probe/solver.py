@@ -45,8 +45,10 @@ class Fit:
         Passes over the data (one product with X and one with its transpose each).
     converged : bool
         Whether `gap` reached the tolerance.
-    gradient : ndarray, shape (p, K)
-        Gradient of f with respect to W; the strong rule of the next penalty needs it.
+    gradient : ndarray, shape (p, K), or None where it was not computed (a point to start from)
+        Gradient of f with respect to W.
+    logits : ndarray, shape (n, K), optional
+        X W + b, which the next penalty starts from.
     """
 
     coefficients: np.ndarray
@@ -55,7 +57,8 @@ class Fit:
     gap: float
     iterations: int
     converged: bool
-    gradient: np.ndarray
+    gradient: np.ndarray | None
+    logits: np.ndarray | None = None
 
 
 def null_fit(XT: np.ndarray, loss: LogisticLoss) -> Fit:
@@ -66,6 +69,27 @@ def null_fit(XT: np.ndarray, loss: LogisticLoss) -> Fit:
     objective, residual = loss.value_and_residual(logits)
     zero = np.zeros((len(XT), K), XT.dtype)
     return Fit(zero, intercept, objective, 0.0, 0, True, XT @ residual)
+
+
+def extrapolate(loss: LogisticLoss, last: Fit, before: Fit, by: float, penalty, alpha) -> Fit:
+    """A point to start the next penalty of a path from: the last step's change, continued.
+
+    Solutions move almost linearly in log lambda. Where the continued point has not the lower
+    objective at `penalty`, `last` is returned.
+
+    Parameters
+    ----------
+    last, before : Fit, with logits
+    by : float
+        Length of the coming step over the last one's, in log lambda.
+    """
+    by = last.coefficients.dtype.type(by)
+    W = last.coefficients + by * (last.coefficients - before.coefficients)
+    b = last.intercept + by * (last.intercept - before.intercept)
+    Z = last.logits + by * (last.logits - before.logits)
+    objective = loss.value(Z) + penalty_value(W, penalty, alpha)
+    now = loss.value(last.logits) + penalty_value(last.coefficients, penalty, alpha)
+    return Fit(W, b, objective, np.inf, 0, False, None, Z) if objective < now else last
 
 
 def largest_penalty(null: Fit, alpha: float) -> float:
@@ -167,15 +191,16 @@ def fit_l1(
     max_iterations : int
         Newton steps; when used up the best point is returned, marked not converged.
     """
-    W, b = start.coefficients, start.intercept
-    Z = _logits(XT, W) + b
+    W, b, Z = start.coefficients, start.intercept, start.logits
+    if Z is None:
+        Z = logits_of(XT, W) + b
     stalled = 0
     for iteration in range(max_iterations + 1):
         shift = optimal_intercept(Z, np.zeros_like(b), loss)
         b, Z = b + shift, Z + shift
         value, residual = loss.value_and_residual(Z)
         gradient = XT @ residual
-        objective = value + _penalty_value(W, penalty, alpha)
+        objective = value + penalty_value(W, penalty, alpha)
         gap = relative_gap(loss, residual, gradient, objective, penalty, alpha)
         if gap <= tolerance or iteration >= max_iterations or stalled == 3:
             break
@@ -186,7 +211,7 @@ def fit_l1(
         W, b, Z = point.W, point.b, point.Z
         small = _STALL * min(tolerance, 1.0) * objective
         stalled = stalled + 1 if objective - point.objective < small else 0
-    return Fit(W, b, objective, gap, iteration, gap <= tolerance, gradient)
+    return Fit(W, b, objective, gap, iteration, gap <= tolerance, gradient, Z)
 
 
 @dataclass
@@ -208,16 +233,16 @@ class _Point:
 def _newton_step(XT, loss, at: _Point, gradient, penalty, alpha) -> _Point | None:
     """One proximal Newton step with backtracking (Lee, Sun and Saunders 2014), or None."""
     direction, shift = _newton_direction(XT, loss, at.Z, at.W, gradient, penalty, alpha)
-    Z_direction = _logits(XT, direction) + shift
+    Z_direction = logits_of(XT, direction) + shift
     slope = (
         float(np.vdot(gradient, direction))
-        + _penalty_value(at.W + direction, penalty, alpha)
-        - _penalty_value(at.W, penalty, alpha)
+        + penalty_value(at.W + direction, penalty, alpha)
+        - penalty_value(at.W, penalty, alpha)
     )
     step = 1.0
     for _ in range(20):
         new = at.moved(
-            step, direction, shift, Z_direction, loss, lambda W: _penalty_value(W, penalty, alpha)
+            step, direction, shift, Z_direction, loss, lambda W: penalty_value(W, penalty, alpha)
         )
         if new.objective <= at.objective + 0.01 * step * slope and new.objective < at.objective:
             return new
@@ -225,14 +250,17 @@ def _newton_step(XT, loss, at: _Point, gradient, penalty, alpha) -> _Point | Non
     return None
 
 
-def _logits(XT: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """X W, reading only the features W uses."""
+def logits_of(XT: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """X W, shape (n, K), reading only the features W uses.
+
+    In memory it lies class by class, where sums over the classes of a row are fast.
+    """
     used = np.flatnonzero(np.abs(W).max(axis=1))
     if len(used) == 0:
-        return np.zeros((XT.shape[1], W.shape[1]), XT.dtype)
+        return np.zeros((W.shape[1], XT.shape[1]), XT.dtype).T
     if len(used) > 0.7 * len(XT):
-        return XT.T @ W
-    return XT[used].T @ W[used]
+        return (W.T @ XT).T
+    return (W[used].T @ XT[used]).T
 
 
 def _newton_direction(XT, loss, Z, W, gradient, penalty, alpha):
@@ -354,7 +382,7 @@ def _rows_that_matter(curvature: np.ndarray) -> np.ndarray | None:
     return None if count > 0.5 * len(curvature) else np.sort(order[:count])
 
 
-def _penalty_value(W: np.ndarray, penalty: float, alpha: float) -> float:
+def penalty_value(W: np.ndarray, penalty: float, alpha: float) -> float:
     l1 = float(np.abs(W).sum(dtype=np.float64))
     l2 = float((W.astype(np.float64) ** 2).sum())
     return penalty * (alpha * l1 + (1 - alpha) / 2 * l2)
