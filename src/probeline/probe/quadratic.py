@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import get_lapack_funcs
 
 _ROUNDS = 40
 _BURST = 50
@@ -121,10 +121,9 @@ class L1Quadratic:
 
 def _solve_positive(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Solve A x = b by Cholesky; by LU where rounding has made A indefinite."""
-    try:
-        return cho_solve(cho_factor(A, check_finite=False), b, check_finite=False)
-    except LinAlgError:
-        return np.linalg.solve(A, b)
+    (posv,) = get_lapack_funcs(("posv",), (A, b))
+    _, x, failed = posv(A, b)
+    return np.linalg.solve(A, b) if failed else x
 
 
 def _spectral_norm(S: np.ndarray) -> float:

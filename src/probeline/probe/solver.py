@@ -7,9 +7,7 @@ Objective, for X (n, p) with centred columns, coefficients W (p, K), intercept b
 with f a `LogisticLoss` whose weights sum to one. The intercept is not penalised. In scikit-learn's
 terms lambda = 1 / (C n) and alpha = l1_ratio.
 
-* alpha > 0: proximal Newton (Lee, Sun and Saunders 2014). The second-order model is minimised
-  class by class over the features in play and the rows that carry curvature, both of which are few
-  on a sparse path, so a step costs little more than its one pass over the data.
+* alpha > 0: proximal Newton (Lee, Sun and Saunders 2014), its model minimised in `newton`.
 * alpha = 0: L-BFGS whose initial Hessian is the Gram matrix, in `smooth`.
 """
 
@@ -20,11 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from probeline.probe.losses import LogisticLoss
-from probeline.probe.quadratic import L1Quadratic
+from probeline.probe.newton import newton_direction
 
-_SWEEPS = 12
-# A class's model is minimised until a round lowers it by less than this share of the total.
-_MODEL_SHARE = 0.01
 # Three steps in a row that each gain less than this share of the tolerance end a fit.
 _STALL = 0.01
 
@@ -232,7 +227,7 @@ class _Point:
 
 def _newton_step(XT, loss, at: _Point, gradient, penalty, alpha) -> _Point | None:
     """One proximal Newton step with backtracking (Lee, Sun and Saunders 2014), or None."""
-    direction, shift = _newton_direction(XT, loss, at.Z, at.W, gradient, penalty, alpha)
+    direction, shift = newton_direction(XT, loss, at.Z, at.W, gradient, penalty, alpha)
     Z_direction = logits_of(XT, direction) + shift
     slope = (
         float(np.vdot(gradient, direction))
@@ -261,125 +256,6 @@ def logits_of(XT: np.ndarray, W: np.ndarray) -> np.ndarray:
     if len(used) > 0.7 * len(XT):
         return (W.T @ XT).T
     return (W[used].T @ XT[used]).T
-
-
-def _newton_direction(XT, loss, Z, W, gradient, penalty, alpha):
-    """Minimise the second-order model of the objective; returns (direction, intercept shift).
-
-    Block coordinate descent over classes. The softmax couples them: the Hessian takes logits z to
-    w p (z - sum_l p_l z_l), and `mixture` holds that sum for the direction found so far.
-    """
-    P = loss.probabilities(Z)
-    weights = np.broadcast_to(loss.weights, P.shape)
-    threshold, ridge = penalty * alpha, penalty * (1 - alpha)
-    blocks = {}
-    for k in range(W.shape[1]):
-        features = _features_in_play(W[:, k], gradient[:, k], threshold)
-        if len(features):
-            blocks[k] = _ClassBlock(XT, features, weights[:, k], P[:, k], ridge)
-    coupled = loss.kind == "softmax"
-    new, mixture = W.copy(), np.zeros(len(Z), Z.dtype)
-    largest_first = 0.0
-    for sweep in range(_SWEEPS if coupled else 1):
-        largest = 0.0
-        for k, block in blocks.items():
-            f = block.features
-            linear = gradient[f, k] + ridge * new[f, k]
-            if sweep:
-                linear += block.curvature_of_direction(mixture)
-            updated, gain = block.quadratic.solve(
-                linear, new[f, k], threshold, share=_MODEL_SHARE, enough=block.enough
-            )
-            block.enough = max(block.enough, _MODEL_SHARE * gain)
-            delta = updated - new[f, k]
-            largest = max(largest, float(np.abs(delta / block.quadratic.scale).max()))
-            new[f, k] = updated
-            block.move(delta, mixture)
-        largest_first = largest_first or largest
-        if largest <= 0.05 * largest_first:
-            break
-    direction = new - W
-    shift = np.zeros(W.shape[1], W.dtype)
-    for k, block in blocks.items():
-        shift[k] = block.shift
-    return direction, shift
-
-
-class _ClassBlock:
-    """One class's part of the second-order model: features in play, rows that carry weight."""
-
-    def __init__(self, XT, features, weights, p, ridge):
-        self.features = features
-        curvature = weights * p * (1 - p)
-        self.rows = _rows_that_matter(curvature)
-        # All rows: gathering features again is cheaper than keeping a copy per class.
-        self._A = None if self.rows is None else XT[features[:, None], self.rows]
-        self._XT = XT
-        rows = slice(None) if self.rows is None else self.rows
-        self.p, self.wp = p[rows], (weights * p)[rows]
-        curvature = curvature[rows]
-        self._total = max(float(curvature.sum()), 1e-12)
-        self.shift = self.enough = 0.0
-        A = self._features_by_rows()
-        # Centring by the curvature profiles the intercept out of the model.
-        self.mean = (A @ curvature) / A.dtype.type(self._total)
-        weighted = (A - self.mean[:, None]) * np.sqrt(curvature)
-        H = weighted @ weighted.T
-        jitter = 1e-5 * float(np.trace(H)) / len(H) + 1e-9
-        H.flat[:: len(H) + 1] += H.dtype.type(ridge + jitter)
-        self.quadratic = L1Quadratic(H)
-        self._z = np.zeros(A.shape[1], A.dtype)
-
-    def _features_by_rows(self):
-        return self._XT[self.features] if self._A is None else self._A
-
-    def curvature_of_direction(self, mixture):
-        """This block's part of H d for the direction of all classes so far, shape (m,).
-
-        The class's intercept is moved to the model's optimum on the way.
-        """
-        part = mixture if self.rows is None else mixture[self.rows]
-        v = self.wp * (self._z - part)
-        self._shift_logits(-float(v.sum()) / self._total, mixture)
-        part = mixture if self.rows is None else mixture[self.rows]
-        v = self.wp * (self._z - part)
-        return self._features_by_rows() @ v - self.mean * v.sum()
-
-    def move(self, delta, mixture):
-        """Record a change of this class's coefficients in its logits and in `mixture`."""
-        self.shift -= float(self.mean @ delta)
-        self._add(delta @ self._features_by_rows() - self.mean @ delta, mixture)
-
-    def _shift_logits(self, amount, mixture):
-        self.shift += amount
-        self._add(np.full_like(self._z, amount), mixture)
-
-    def _add(self, dz, mixture):
-        self._z += dz
-        if self.rows is None:
-            mixture += self.p * dz
-        else:
-            mixture[self.rows] += self.p * dz
-
-
-def _features_in_play(w: np.ndarray, gradient: np.ndarray, threshold: float) -> np.ndarray:
-    """Non-zero weights, and the zero ones that violate optimality most, a bounded number."""
-    support = w != 0
-    violation = np.abs(gradient) - threshold
-    violation[support] = 0
-    candidates = np.flatnonzero(violation > 0)
-    room = max(50, int(support.sum()))
-    if len(candidates) > room:
-        candidates = candidates[np.argpartition(-violation[candidates], room - 1)[:room]]
-    return np.union1d(np.flatnonzero(support), candidates)
-
-
-def _rows_that_matter(curvature: np.ndarray) -> np.ndarray | None:
-    """Rows with all but a thousandth of the curvature; None where that is most of them."""
-    order = np.argsort(-curvature)
-    cumulative = np.cumsum(curvature[order], dtype=np.float64)
-    count = int(np.searchsorted(cumulative, 0.999 * cumulative[-1])) + 1
-    return None if count > 0.5 * len(curvature) else np.sort(order[:count])
 
 
 def penalty_value(W: np.ndarray, penalty: float, alpha: float) -> float:
