@@ -13,9 +13,11 @@ from probeline.probe.quadratic import L1Quadratic
 
 _SWEEPS = 12
 # Sweeps end when the largest change is this share of the first sweep's.
-_SWEPT = 0.05
+_SWEPT = 0.02
 # A class's model is minimised until a round lowers it by less than this share of the total.
 _MODEL_SHARE = 0.01
+# Violating features that may join a class's model at once, at least.
+_FEWEST = 20
 # Rows are dropped from a class's model until this share of the curvature is left.
 _CURVATURE_KEPT = 0.99
 
@@ -149,7 +151,7 @@ def _features_in_play(w: np.ndarray, gradient: np.ndarray, threshold: float) -> 
     violation = np.abs(gradient) - threshold
     violation[support] = 0
     candidates = np.flatnonzero(violation > 0)
-    room = max(50, int(support.sum()))
+    room = max(_FEWEST, int(support.sum()))
     if len(candidates) > room:
         candidates = candidates[np.argpartition(-violation[candidates], room - 1)[:room]]
     return np.union1d(np.flatnonzero(support), candidates)

@@ -105,10 +105,10 @@ def run_path(
         gram = XT @ XT.T / XT.dtype.type(n)
     solver = {"tolerance": options["tolerance"], "max_iterations": options["max_iterations"]}
     for penalty in penalties_of(options, l1_ratio, null, n):
+        start = _start(loss, steps, fits, fit, penalty, l1_ratio)
         if l1_ratio > 0:
-            fit = fit_l1(XT, loss, float(penalty), alpha=l1_ratio, start=fit, **solver)
+            fit = fit_l1(XT, loss, float(penalty), alpha=l1_ratio, start=start, **solver)
         else:
-            start = _start(loss, steps, fits, fit, penalty, l1_ratio)
             fit = fit_l2(XT, loss, float(penalty), gram=gram, start=start, **solver)
         steps.append(_step(fit, float(penalty), n, l1_ratio, class_weight, evaluate(fit)))
         fits.append(fit)
