@@ -7,7 +7,7 @@ import pytest
 from problems import by_sklearn, double_loss, feature_major, problem
 
 from probeline.probe.path import Step, best_step, penalties_of, run_path
-from probeline.probe.solver import largest_penalty, null_fit
+from probeline.probe.solver import extrapolate, largest_penalty, null_fit
 
 AUTO = {
     "penalties": "auto",
@@ -117,6 +117,31 @@ def test_non_convergence_is_kept_in_the_steps():
         step = run_path(XT, loss, improving(), options, l1_ratio=l1_ratio)[0][0]
         assert not step.converged
         assert step.gap > AUTO["tolerance"]
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.0])
+def test_a_path_is_continued_where_that_helps(l1_ratio):
+    _, _, XT, loss = small()
+    _, fits = run_path(XT, loss, improving(), AUTO, l1_ratio=l1_ratio)
+    assert all(fit.logits is None for fit in fits[:-3])
+    before, last = fits[-2:]
+    np.testing.assert_allclose(last.logits, XT.T @ last.coefficients + last.intercept, atol=1e-9)
+
+    def objective(fit, penalty):
+        l1, l2 = np.abs(fit.coefficients).sum(), (fit.coefficients**2).sum() / 2
+        logits = XT.T @ fit.coefficients + fit.intercept
+        return loss.value(logits) + penalty * (l1_ratio * l1 + (1 - l1_ratio) * l2)
+
+    penalty = 0.1 * penalties_of(AUTO, l1_ratio, null_fit(XT, loss), 100)[-1]
+    start = extrapolate(loss, last, before, 1.0, penalty, l1_ratio)
+    assert start.gradient is None
+    np.testing.assert_allclose(start.coefficients, 2 * last.coefficients - before.coefficients)
+    np.testing.assert_allclose(start.logits, XT.T @ start.coefficients + start.intercept, atol=1e-9)
+    assert start.objective == pytest.approx(objective(start, penalty))
+    assert start.objective < objective(last, penalty)
+    # Too far, or the wrong way: the last solution as it is.
+    assert extrapolate(loss, last, before, 1000.0, penalty, l1_ratio) is last
+    assert extrapolate(loss, last, before, -0.5, penalty, l1_ratio) is last
 
 
 def step_of(score, log_loss) -> Step:

@@ -271,6 +271,32 @@ def test_quadratic_model(seed, m, threshold):
     assert gain == pytest.approx(value(start) - value(found), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_quadratic_model_of_correlated_variables(dtype):
+    """Where most signs of a first exact solve are wrong; judged by the optimality conditions."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(150, 40)) @ rng.normal(size=(40, 200)) + rng.normal(size=(150, 200))
+    H = (A @ A.T / 200 + 1e-2 * np.eye(150)).astype(dtype)
+    linear = rng.normal(size=150).astype(dtype)
+    start = (rng.normal(size=150) * (rng.random(150) < 0.5)).astype(dtype)
+    found, gain = L1Quadratic(H).solve(linear, start, 0.3)
+    assert found.dtype == dtype
+    gradient = linear + H @ (found - start)
+    used = found != 0
+    assert 10 < used.sum() < 140
+    close = {np.float64: 1e-6, np.float32: 3e-3}[dtype]
+    np.testing.assert_allclose(gradient[used], -0.3 * np.sign(found[used]), atol=close)
+    assert np.abs(gradient[~used]).max() <= 0.3 * (1 + 1e-4) + close
+    _, less = L1Quadratic(H).solve(linear, start, 0.3, share=0.01)
+    assert 0.95 * gain <= less <= gain * (1 + 1e-5)
+
+
+def test_quadratic_model_whose_row_sums_are_an_eigenvector():
+    H = np.array([[1.0, -0.55], [-0.55, 1.0]])
+    found, _ = L1Quadratic(H).solve(np.array([3.0, -3.0]), np.zeros(2), 2.0)
+    np.testing.assert_allclose(found, [-1 / 1.55, 1 / 1.55])
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["binary", "softmax", "multi-label"]))
 def test_optimal_intercept(seed, kind):

@@ -57,12 +57,16 @@ class L1Quadratic:
             u, value, solved = self._on_support(u, before, constant, thresholds)
             if solved == "optimal":
                 break
-            u = self._burst(u, constant, thresholds, length)
-            value = self._value(u, constant, thresholds)
-            if before - value <= max(share * (start - value), enough):
+            moved = self._burst(u, constant, thresholds, length)
+            at_moved = self._value(moved, constant, thresholds)
+            # Accelerated steps may end higher than they began.
+            if at_moved < value:
+                u, value = moved, at_moved
+            gain, before = before - value, value
+            limit = max(share * (start - value), enough)
+            if gain <= limit and (limit > 0 or length == _LONGEST_BURST):
                 break
-            before = value
-            if solved == "refused":
+            if solved == "refused" or gain <= 0:
                 length = min(2 * length, _LONGEST_BURST)
         return u * self.scale, start - value
 
@@ -71,7 +75,7 @@ class L1Quadratic:
 
     def _on_support(self, u, value, constant, thresholds) -> tuple[np.ndarray, float, str]:
         """Move to the minimum over the support with its signs, coordinates that would change sign
-        set to zero; stay where that does not lower the model.
+        set to zero; where that does not lower the model, to the first sign change only.
 
         Returns the point, its value, and 'optimal' (of the whole model), 'taken' or 'refused'.
         """
@@ -79,17 +83,22 @@ class L1Quadratic:
         new = np.zeros_like(u)
         flips = False
         if len(support):
-            sign = np.sign(u[support])
+            now, sign = u[support], np.sign(u[support])
             right = -(constant[support] + thresholds[support] * sign)
             best = _solve_positive(self.S[np.ix_(support, support)], right)
             flipped = best * sign <= 0
             flips = flipped.any()
-            best[flipped] = 0
-            new[support] = best
+            new[support] = np.where(flipped, 0, best)
         gradient = self.S @ new + constant
         at_new = float(0.5 * (new @ (gradient + constant)) + thresholds @ np.abs(new))
+        if flips and at_new < value:
+            return new, at_new, "taken"
         if flips:
-            return (new, at_new, "taken") if at_new < value else (u, value, "refused")
+            steps = np.where(flipped, now / np.where(flipped, now - best, 1), np.inf)
+            step = steps.min()
+            new[support] = np.where(steps <= step, 0, now + step * (best - now))
+            at_new = self._value(new, constant, thresholds)
+            return (new, at_new, "refused") if at_new < value else (u, value, "refused")
         zero = new == 0
         inside = np.abs(gradient[zero]) <= thresholds[zero] * (1 + _SLACK)
         return new, at_new, "optimal" if inside.all() else "taken"
@@ -108,7 +117,9 @@ class L1Quadratic:
             if change > most:
                 # The eigenvalue was underestimated: start over with a shorter step.
                 self.L *= 2
-                return first
+                short = thresholds / self.L
+                u, v, momentum, most = first, first, 1.0, None
+                continue
             if float(back @ (new - u)) > 0:
                 momentum, v = 1.0, new
             else:
@@ -128,7 +139,9 @@ def _solve_positive(A: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _spectral_norm(S: np.ndarray) -> float:
     """Upper estimate of the largest eigenvalue: power iteration, bounded by the row sums."""
-    v = S.sum(axis=1)
+    sizes = np.abs(S).sum(axis=0)
+    # Not the sum of the columns: that may be an eigenvector, and of the smallest eigenvalue.
+    v = S[:, sizes.argmax()]
     value = 0.0
     for _ in range(20):
         norm = np.linalg.norm(v)
@@ -136,5 +149,5 @@ def _spectral_norm(S: np.ndarray) -> float:
             break
         v = S @ (v / norm)
         value = float(np.linalg.norm(v))
-    bound = float(np.abs(S).sum(axis=0).max())
+    bound = float(sizes.max())
     return min(1.2 * value, bound) if value > 0 else bound
