@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from probeline import versions
-from probeline.activations.batching import padded, tokenize
+from probeline.activations.ahead import ahead
+from probeline.activations.batching import Tokens, padded, tokenize
 from probeline.activations.block import Block
 from probeline.activations.hooks import Key, Watch
 from probeline.activations.names import layers_of, parse_name, shard_names
@@ -202,9 +203,8 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
     progress = Progress(model.path, plan.rows, done=ranges[first][0])
     with state, progress, Watch(model, plan.keys, block.take) as watch:
         began = time.perf_counter()
-        stream = blocks_of_texts(dataset.folder, dataset.pair, ranges[first:])
-        for number, (start, stop, texts, pairs) in enumerate(stream, start=first):
-            tokens = tokenize(model, texts, pairs, row=start)
+        stream = ahead(_tokenized(model, dataset, ranges[first:]))
+        for number, (start, stop, tokens) in enumerate(stream, start=first):
             block.begin(start, stop)
             count = 0
             for batch in padded(model, tokens):
@@ -223,6 +223,13 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
                     "seconds": round(seconds, 4),
                 }
             )
+
+
+def _tokenized(
+    model: LoadedModel, dataset: Texts, ranges: list[tuple[int, int]]
+) -> Iterator[tuple[int, int, Tokens]]:
+    for start, stop, texts, pairs in blocks_of_texts(dataset.folder, dataset.pair, ranges):
+        yield start, stop, tokenize(model, texts, pairs, row=start)
 
 
 def _check_disk(plan: Plan, state: State, model_name: str, free: Callable[[Path], int]) -> None:
