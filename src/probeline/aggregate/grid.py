@@ -13,9 +13,8 @@ import numpy as np
 
 from probeline.aggregate.neurons import Neurons
 from probeline.probe.matrix import Scaler, fit_scaler
-from probeline.probe.path import Step, run_path
+from probeline.probe.path import Step, run_paths
 from probeline.probe.task import TaskData
-from probeline.probe.threshold import evaluate
 
 # Beyond this many columns (1.6 GB as float32) no Gram matrix of all is kept; sets have their own.
 _LARGEST_GRAM = 20_000
@@ -133,20 +132,7 @@ def _steps(columns, task, indices, gram, options) -> list[Step]:
     XT = columns.train if whole else np.ascontiguousarray(columns.train[indices])
     validation = columns.validation[indices]
     block = None if gram is None else gram[np.ix_(indices, indices)]
-    steps: list[Step] = []
-    for class_weight in task.class_weights(options["class_weight"]):
-        loss = task.loss(class_weight)
-        for l1_ratio in options["l1_ratios"]:
-            steps += run_path(
-                XT,
-                loss,
-                lambda fit: evaluate(task, validation.T @ fit.coefficients + fit.intercept),
-                options,
-                l1_ratio=l1_ratio,
-                class_weight=class_weight,
-                gram=block if l1_ratio == 0 else None,
-            )[0]
-    return steps
+    return run_paths(XT, validation, task, options, l1_ratios=options["l1_ratios"], gram=block)[0]
 
 
 def choose(found: Sequence[Candidate], select: str, within: float, noise: float = 0.0) -> Candidate:

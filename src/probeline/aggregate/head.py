@@ -10,9 +10,8 @@ import numpy as np
 from probeline.aggregate.grid import Candidate, Columns
 from probeline.aggregate.neurons import Neurons
 from probeline.probe.matrix import Scaler
-from probeline.probe.path import Step, run_path
+from probeline.probe.path import Step, run_paths
 from probeline.probe.task import TaskData
-from probeline.probe.threshold import evaluate
 from probeline.probe.train import linear_logits
 
 # The grid is fitted to the configured tolerance; what is kept, this much closer.
@@ -67,15 +66,9 @@ def fit_head(
     tight = dict(options) | {
         "tolerance": options["tolerance"] * _TIGHTER,
         "penalties": [wanted.C],
+        "class_weight": wanted.class_weight,
     }
-    steps, fits = run_path(
-        XT,
-        task.loss(wanted.class_weight),
-        lambda fit: evaluate(task, validation.T @ fit.coefficients + fit.intercept),
-        tight,
-        l1_ratio=wanted.l1_ratio,
-        class_weight=wanted.class_weight,
-    )
+    steps, fits = run_paths(XT, validation, task, tight, l1_ratios=[wanted.l1_ratio])
     fit = fits[0]
     used = np.flatnonzero((fit.coefficients != 0).any(axis=1))
     kept = indices[used]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from probeline.probe.losses import LogisticLoss
 from probeline.probe.smooth import fit_l2
 from probeline.probe.solver import Fit, extrapolate, fit_l1, largest_penalty, null_fit
+from probeline.probe.task import TaskData
+from probeline.probe.threshold import evaluate as evaluate_logits
 
 # L2 has no penalty at which the solution becomes zero; with standardised features, this one lies
 # above every useful one.
@@ -116,6 +118,49 @@ def run_path(
         best, since_best = max(best, steps[-1].score), 0 if improved else since_best + 1
         if options["penalties"] == "auto" and _may_stop(steps, since_best, null):
             break
+    return steps, fits
+
+
+def run_paths(
+    XT: np.ndarray,
+    validation: np.ndarray,
+    task: TaskData,
+    options: Mapping,
+    *,
+    l1_ratios: Sequence[float],
+    gram: np.ndarray | None = None,
+) -> tuple[list[Step], list[Fit]]:
+    """Run a path for every class weight of the options and every L1 ratio.
+
+    Parameters
+    ----------
+    XT, validation : ndarray of float32, shapes (p, n) and (p, m)
+        Scaled features of the training and the validation rows, by rows.
+    options : mapping
+        As for `run_path`, with `class_weight`.
+    gram : ndarray, shape (p, p), optional
+        As for `run_path`.
+
+    Returns
+    -------
+    steps, fits
+        Path after path.
+    """
+    steps, fits = [], []
+    for class_weight in task.class_weights(options["class_weight"]):
+        loss = task.loss(class_weight)
+        for l1_ratio in l1_ratios:
+            path = run_path(
+                XT,
+                loss,
+                lambda fit: evaluate_logits(task, validation.T @ fit.coefficients + fit.intercept),
+                options,
+                l1_ratio=l1_ratio,
+                class_weight=class_weight,
+                gram=gram,
+            )
+            steps += path[0]
+            fits += path[1]
     return steps, fits
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from probeline.probe.matrix import Scaler, fit_scaler
-from probeline.probe.path import Step, best_step, run_path
+from probeline.probe.path import Step, best_step, run_paths
 from probeline.probe.task import TaskData
-from probeline.probe.threshold import evaluate
 
 
 @dataclass(frozen=True)
@@ -69,22 +68,7 @@ def train_probe(X: Mapping[str, np.ndarray], task: TaskData, options: Mapping) -
     scaler = fit_scaler(X["train"], options["standardize"])
     XT = scaler.apply(X["train"])
     validation = scaler.apply(X["validation"])
-
-    def score_fit(fit):
-        return evaluate(task, validation.T @ fit.coefficients + fit.intercept)
-
-    steps, fits = [], []
-    for class_weight in task.class_weights(options["class_weight"]):
-        path = run_path(
-            XT,
-            task.loss(class_weight),
-            score_fit,
-            options,
-            l1_ratio=options["l1_ratio"],
-            class_weight=class_weight,
-        )
-        steps += path[0]
-        fits += path[1]
+    steps, fits = run_paths(XT, validation, task, options, l1_ratios=[options["l1_ratio"]])
     chosen = best_step(steps)
     coefficients = np.zeros((len(scaler.kept), fits[chosen].coefficients.shape[1]), np.float32)
     coefficients[scaler.kept] = fits[chosen].coefficients
