@@ -91,7 +91,7 @@ class Probe(Closed):
         "matthews), null elsewhere.",
     )
     tolerance: Fraction = Field(
-        0.002, description="Relative duality gap at which a fit counts as converged."
+        0.005, description="Relative duality gap at which a fit counts as converged."
     )
     max_iterations: whole(1) = Field(
         50, description="Newton steps per penalty after which a fit stops and is marked as such."

@@ -11,9 +11,9 @@ import numpy as np
 from probeline.probe.losses import LogisticLoss
 from probeline.probe.quadratic import L1Quadratic
 
-_SWEEPS = 12
+_SWEEPS = 30
 # Sweeps end when the largest change is this share of the first sweep's.
-_SWEPT = 0.02
+_SWEPT = 0.01
 # A class's model is minimised until a round lowers it by less than this share of the total.
 _MODEL_SHARE = 0.01
 # Violating features that may join a class's model at once, at least.

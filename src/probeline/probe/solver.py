@@ -21,7 +21,7 @@ from probeline.probe.losses import LogisticLoss
 from probeline.probe.newton import newton_direction
 
 # Three steps in a row that each gain less than this share of the tolerance end a fit.
-_STALL = 0.01
+_STALL = 0.001
 
 
 @dataclass
