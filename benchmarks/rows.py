@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
@@ -144,10 +146,16 @@ def run(benchmark: Benchmark, bench: Bench) -> Row:
     except Exception as error:  # a row must not take the others with it
         found = Outcome(None, None, f"failed: {one_line(error)}")
     note = f"{found.note}; took {time.perf_counter() - began:.0f} s"
-    measured = None if found.measured is None else float(found.measured)
-    floor = None if found.floor is None else float(found.floor)
     met = None if found.met is None else bool(found.met)
-    return Row(benchmark.id, benchmark.target, measured, met, note, floor)
+    figures = _rounded(found.measured), _rounded(found.floor)
+    return Row(benchmark.id, benchmark.target, figures[0], met, note, figures[1])
+
+
+def _rounded(value: float | None) -> float | None:
+    """Plain and with six digits; what is not finite was not measured."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")
 
 
 def run_all(benchmarks: Iterable[Benchmark], bench: Bench) -> Iterator[Row]:
@@ -186,7 +194,8 @@ def table(rows: Sequence[Row]) -> Table:
     made = Table("id", "target", "measured", "floor", "met", "note", box=None, padding=(0, 1))
     for row in rows:
         values = (row.id, row.target, shown(row.measured), shown(row.floor), _word(row.met))
-        made.add_row(*values, row.note)
+        # As text, since a note may hold what rich would read as markup.
+        made.add_row(*map(Text, (*values, row.note)))
     return made
 
 

@@ -112,7 +112,7 @@ EDITS = {
             ("probe.poolings", "all"),
             ("probe.representations", ["ffn", "hidden"]),
             ("aggregate.l1_ratios", [0]),
-            ("probe.tolerance", 2e-3),
+            ("probe.tolerance", 5e-3),
             (f"datasets.{DATASET}.encoding", ["utf-8"]),
             (f"models.{MODEL}.dtype", "float32"),
         ],
