@@ -58,6 +58,8 @@ def test_merged_values_by_column():
     names = {"coarse": {"a": "x", "b": "x", "c": "y"}, "fine": {"d": "z"}, "third": ["p", "q"]}
     assert merged(names) == {"coarse": [["a", "b"]]}
     assert merged({2: "x", 1: "x", 3: "y"}) == [["1", "2"]]
+    # Names that merge nothing say no more than none at all.
+    assert merged({"coarse": {"a": "x"}, "fine": ["p"]}) == merged(["p"]) == merged(None) == []
 
 
 def write_json_lines(path, label_of) -> None:

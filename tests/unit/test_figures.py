@@ -63,7 +63,7 @@ def write_layers(path, representations=("ffn", "hidden"), poolings=("first", "me
 
 
 def candidate(neurons, score, depth=1, eta=0.1):
-    step = Step(1.0, 1.0, 0.0, None, score, 0.5, 0.0, neurons, neurons, 0.1, 0.0, 3, True)
+    step = Step(1.0, 1.0, 0.0, None, score, 0.0, 0.5, 0.0, neurons, neurons, 0.1, 0.0, 3, True)
     return Candidate(eta, depth, neurons, step)
 
 

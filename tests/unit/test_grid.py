@@ -165,7 +165,7 @@ def test_the_stage_and_its_file(project, tmp_path):
     task = project.task
     columns, activations = loaded(project)
     assert found == search(columns, task, ETAS, AGGREGATE)
-    chosen = choose(found, "best", 0.02, task.noise(max(c.step.score for c in found)))
+    chosen = choose(found, "best", 0.02)
     assert found[position] == chosen
     head = fit_head(columns, task, chosen, ETAS, AGGREGATE)
     X = split_rows(activations.of(head.neurons))
@@ -232,8 +232,8 @@ def test_files_that_are_no_grid(project, tmp_path):
         read_grid(Path(project.shards[0]))
 
 
-def candidate(score, neurons=10, depth=3, log_loss=1.0, eta=0.5) -> Candidate:
-    step = Step(1, 1, 0, None, score, log_loss, 0, neurons, neurons, 1, 0, 1, True)
+def candidate(score, neurons=10, depth=3, log_loss=1.0, eta=0.5, error=0.0) -> Candidate:
+    step = Step(1, 1, 0, None, score, error, log_loss, 0, neurons, neurons, 1, 0, 1, True)
     return Candidate(eta, depth, neurons, step)
 
 
@@ -244,17 +244,20 @@ def test_best_is_the_lowest_loss_among_equals():
     assert choose(again, "best", 0.5) is again[1]
 
 
-def test_best_within_the_noise():
-    found = [candidate(0.90, log_loss=0.5), candidate(0.89, log_loss=0.3), candidate(0.7, 1, 0, 0)]
-    assert choose(found, "best", 0.0) is found[0]
-    assert choose(found, "best", 0.0, noise=0.009) is found[0]
-    assert choose(found, "best", 0.0, noise=0.01) is found[1]
-    assert choose(found, "best", 0.0, noise=0.015) is found[1]
+@pytest.mark.parametrize("error, place", [(0.0, 0), (0.019, 0), (0.02, 1), (0.03, 1)])
+def test_best_within_half_a_standard_error(error, place):
+    found = [
+        candidate(0.90, log_loss=0.5, error=error),
+        # The errors of others do not count.
+        candidate(0.89, log_loss=0.3, error=0.5),
+        candidate(0.7, 1, 0, 0, error=0.5),
+    ]
+    assert choose(found, "best", 0.0) is found[place]
 
 
 def test_sparsest_and_shallowest_within():
     found = [
-        candidate(0.900, neurons=100, depth=6, log_loss=0.1),
+        candidate(0.900, neurons=100, depth=6, log_loss=0.1, error=1.0),
         candidate(0.896, neurons=40, depth=5),
         candidate(0.895, neurons=50, depth=2),
         candidate(0.890, neurons=3, depth=1),
@@ -263,8 +266,6 @@ def test_sparsest_and_shallowest_within():
     assert choose(found, "shallowest", 0.005) is found[2]
     assert choose(found, "sparsest", 0.0) is choose(found, "shallowest", 0.0) is found[0]
     assert choose(found, "sparsest", 0.5) is choose(found, "shallowest", 0.5) is found[3]
-    # The noise is for `best` alone.
-    assert choose(found, "sparsest", 0.0, noise=0.5) is found[0]
 
 
 def test_ties_of_sparsest_and_shallowest():

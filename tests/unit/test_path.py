@@ -8,6 +8,7 @@ from problems import by_sklearn, double_loss, feature_major, problem
 
 from probeline.probe.path import Step, best_step, penalties_of, run_path
 from probeline.probe.solver import extrapolate, largest_penalty, null_fit
+from probeline.probe.threshold import Evaluation
 
 AUTO = {
     "penalties": "auto",
@@ -26,7 +27,7 @@ def small(classes=3, n=100, p=12):
 def improving():
     """An `evaluate` that is never content: each call scores higher than the one before."""
     scores = iter(range(1000))
-    return lambda fit: (next(scores), 0.0, 0.0)
+    return lambda fit: Evaluation(next(scores), 0.0, 0.0, 0.0)
 
 
 def test_automatic_penalties():
@@ -88,7 +89,7 @@ def test_each_step_is_the_solution_at_its_penalty():
 )
 def test_where_an_automatic_path_ends(scores, losses, length):
     _, _, XT, loss = small()
-    answers = iter(zip(scores, losses, [0.0] * 9, strict=False))
+    answers = iter([Evaluation(s, 0.0, v, 0.0) for s, v in zip(scores, losses, strict=True)])
     steps, fits = run_path(XT, loss, lambda fit: next(answers), AUTO, l1_ratio=1.0)
     assert len(steps) == len(fits) == length
 
@@ -106,7 +107,7 @@ def test_a_path_ends_where_train_is_learnt_by_heart():
 def test_a_stated_list_is_never_cut_short():
     _, _, XT, loss = small()
     options = AUTO | {"penalties": [0.01, 0.1, 1.0, 10.0, 100.0]}
-    steps, _ = run_path(XT, loss, lambda fit: (0.5, 1.0, 0.0), options, l1_ratio=1.0)
+    steps, _ = run_path(XT, loss, lambda fit: Evaluation(0.5, 0.0, 1.0, 0.0), options, l1_ratio=1.0)
     assert len(steps) == 5
 
 
@@ -145,7 +146,7 @@ def test_a_path_is_continued_where_that_helps(l1_ratio):
 
 
 def step_of(score, log_loss) -> Step:
-    return Step(1.0, 1.0, 1.0, None, score, log_loss, 0.0, 1, 1, 1.0, 0.0, 1, True)
+    return Step(1.0, 1.0, 1.0, None, score, 0.0, log_loss, 0.0, 1, 1, 1.0, 0.0, 1, True)
 
 
 def test_best_step():

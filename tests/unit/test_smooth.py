@@ -149,3 +149,21 @@ def test_arguments_are_left_alone():
     fit_l2(XT, loss, 0.01, gram=gram, start=start)
     now = (XT, gram, start.coefficients, start.intercept)
     assert all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
+
+
+def test_collinear_features_under_a_tiny_penalty():
+    """The float32 Gram matrix of many nearly equal columns is not positive definite by itself."""
+    rng = np.random.default_rng(0)
+    n, p = 150, 900
+    X = (rng.normal(size=(n, 3)) @ rng.normal(size=(3, p))).astype(np.float32)
+    X += 1e-3 * rng.normal(size=X.shape).astype(np.float32)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    y = (X[:, 0] + rng.normal(size=n) > 0).astype(np.int64)
+    XT, loss = np.ascontiguousarray(X.T), make_loss(y, 2)
+    gram = XT @ XT.T / np.float32(n)
+    penalty = 1e-7
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(gram + np.float32(penalty) * np.eye(p, dtype=np.float32))
+    fit = fit_l2(XT, loss, penalty, gram=gram, start=null_fit(XT, loss), max_iterations=5)
+    assert np.isfinite(fit.coefficients).all()
+    assert fit.objective < null_fit(XT, loss).objective

@@ -321,3 +321,16 @@ def test_optimal_intercept_in_float32(kind, spread):
         Z = (spread * rng.normal(size=loss.targets.shape)).astype(np.float32)
         b = optimal_intercept(Z, np.zeros(Z.shape[1], np.float32), loss)
         assert np.abs(loss.residual(Z + b).sum(axis=0, dtype=np.float64)).max() < 3e-7
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_separable_classes_converge_in_few_steps(seed):
+    """What carries little curvature must not be left out of the model: such fits stall."""
+    X, y = problem(400, 250, 2, seed=seed)
+    X = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    XT, loss = np.ascontiguousarray(X.T), make_loss(y, 2)
+    fit = null_fit(XT, loss)
+    for C in np.geomspace(1e-2, 1e3, 15):
+        fit = fit_l1(XT, loss, 1 / (400 * C), start=fit, tolerance=5e-3, max_iterations=50)
+        assert fit.converged, f"C {C}: gap {fit.gap}"
+        assert fit.iterations <= 5

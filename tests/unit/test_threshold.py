@@ -7,7 +7,9 @@ import pytest
 from problems import indicators, problem, task_of
 from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
+from probeline.probe.standard_error import standard_error
 from probeline.probe.threshold import evaluate
 
 
@@ -23,7 +25,8 @@ def test_the_best_threshold_is_found(metric, shift):
     Y = task.y["validation"]
     rng = np.random.default_rng(0)
     Z = (2.0 * Y - 1 + rng.normal(size=Y.shape) + shift).astype(np.float32)
-    found, mean_loss, threshold = evaluate(task, Z)
+    evaluation = evaluate(task, Z)
+    found, threshold = evaluation.score, evaluation.threshold
 
     def value(probability):
         predicted = expit(Z) > probability
@@ -39,14 +42,26 @@ def test_the_best_threshold_is_found(metric, shift):
     assert expit(threshold) == pytest.approx(nearest)
     # The threshold is taken off before scoring, and the score is then the same.
     assert task.score("validation", Z - np.float32(threshold)) == pytest.approx(found)
-    each = [log_loss(Y[:, k], expit(Z[:, k]), labels=[0, 1]) for k in range(4)]
-    assert mean_loss == pytest.approx(sum(each), rel=1e-5)
+    # Labels that are rare weigh as much as others where they do in the metric.
+    weight = "balanced" if metric == "macro-f1" else None
+    each = [
+        log_loss(
+            Y[:, k],
+            expit(Z[:, k]),
+            labels=[0, 1],
+            sample_weight=compute_sample_weight(weight, Y[:, k]),
+        )
+        for k in range(4)
+    ]
+    assert evaluation.log_loss == pytest.approx(sum(each), rel=1e-5)
+    error = standard_error(metric, Y, Z - np.float32(threshold), 4)
+    assert evaluation.error == pytest.approx(error, rel=1e-6)
 
 
 def test_ranking_needs_no_threshold():
     task = multilabel_task("roc-auc")
     Z = np.random.default_rng(0).normal(size=task.y["validation"].shape)
-    assert evaluate(task, Z)[2] == 0.0
+    assert evaluate(task, Z).threshold == 0.0
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -54,10 +69,12 @@ def test_single_label_has_none(classes):
     _, y = problem(60, 3, classes)
     task = task_of({"train": y[:20], "validation": y[20:40], "test": y[40:]}, classes)
     Z = np.random.default_rng(0).normal(size=(20, 1 if classes == 2 else 3))
-    score, mean_loss, threshold = evaluate(task, Z)
-    assert threshold == 0.0
+    found = evaluate(task, Z)
+    assert found.threshold == 0.0
     p = np.hstack([1 - expit(Z), expit(Z)])
     if classes == 3:
         p = np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
-    assert score == (p.argmax(axis=1) == y[20:40]).mean()
-    assert mean_loss == pytest.approx(log_loss(y[20:40], p, labels=np.arange(classes)), rel=1e-5)
+    assert found.score == (p.argmax(axis=1) == y[20:40]).mean()
+    assert found.log_loss == pytest.approx(
+        log_loss(y[20:40], p, labels=np.arange(classes)), rel=1e-5
+    )

@@ -135,8 +135,13 @@ def test_shards_in_the_cache_are_up_to_date(first, cache):
 def test_a_second_directory_has_the_shards_from_the_cache(first, cache, tmp_path, tiny_model):
     other = tmp_path / "models" / "other"
     tiny_project.build_model(other, seed=1)
-    # Another analysis, another place, and a second model: the first one's shards are the same.
+    # Another analysis, other names of the labels, another place, and a second model: the first
+    # one's shards are the same.
     config = edited(
+        (
+            f"datasets.{DATASET}.label_names",
+            {"food": "meals", "sport": "games", "weather": "sky"},
+        ),
         ("models.other", {"path": str(other), "max_length": 24}),
         ("probe.poolings", ["mean"]),
         ("seed", 7),

@@ -15,8 +15,6 @@ rule texts:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
         selection=lambda wildcards: plan.texts_params(wildcards.dataset),
-        # A function of the output is no reason to run again: other label names are none.
-        settings=lambda wildcards, output: plan.dataset_params(wildcards.dataset),
         part="texts",
     script:
         "../scripts/dataset.py"

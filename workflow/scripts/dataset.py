@@ -5,8 +5,11 @@ from probeline.workflow.job import job
 with job(snakemake):
     from probeline.data.store import build_dataset
 
-    settings, part = snakemake.params.settings, snakemake.params.part
+    from probeline.workflow.plan import load_plan
+
+    # Parameters hold what is a reason to run again, and what a shared cache goes by: for texts
+    # alone that is not how labels are called.
+    name, part = snakemake.wildcards.dataset, snakemake.params.part
+    settings = load_plan(snakemake.config).dataset_params(name)
     folder = Path(snakemake.output[0]).parent
-    build_dataset(
-        snakemake.wildcards.dataset, settings["spec"], folder, seed=settings["seed"], parts=(part,)
-    )
+    build_dataset(name, settings["spec"], folder, seed=settings["seed"], parts=(part,))

@@ -18,6 +18,8 @@ from probeline.probe.task import TaskData
 
 # Beyond this many columns (1.6 GB as float32) no Gram matrix of all is kept; sets have their own.
 _LARGEST_GRAM = 20_000
+# Standard errors by which the highest score may be luck.
+_LUCK = 0.5
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _steps(columns, task, indices, gram, options) -> list[Step]:
     return run_paths(XT, validation, task, options, l1_ratios=options["l1_ratios"], gram=block)[0]
 
 
-def choose(found: Sequence[Candidate], select: str, within: float, noise: float = 0.0) -> Candidate:
+def choose(found: Sequence[Candidate], select: str, within: float) -> Candidate:
     """Choose one candidate by validation.
 
     Parameters
@@ -143,19 +145,23 @@ def choose(found: Sequence[Candidate], select: str, within: float, noise: float 
     select : 'best', 'sparsest' or 'shallowest'
         The best; or, of those whose score is at most `within` below the highest, the one with the
         fewest neurons, or the lowest depth.
-    noise : float
-        The highest of thousands of scores on a few hundred texts is partly luck. 'best' is the
-        candidate with the lowest log loss among those within `noise` of the highest score (0: among
-        those that share it), then the one with the fewest neurons.
+
+    Notes
+    -----
+    The highest of thousands of scores on a few hundred texts is partly luck. 'best' is the
+    candidate with the lowest log loss among those within half a standard error of the highest
+    score, then the one with the fewest neurons.
     """
 
     def rank(c: Candidate) -> tuple:
         return (c.step.log_loss, -c.step.score, c.step.neurons, c.depth, c.eta)
 
-    highest = max(c.step.score for c in found)
+    top = max(found, key=lambda c: c.step.score).step
+    highest = top.score
     # Scores are shares of a count: a hair keeps a tolerance from losing one to rounding.
     if select == "best":
-        return min((c for c in found if c.step.score >= highest - noise - 1e-9), key=rank)
+        within = _LUCK * top.error
+        return min((c for c in found if c.step.score >= highest - within - 1e-9), key=rank)
     near = [c for c in found if c.step.score >= highest - within - 1e-9]
     if select == "sparsest":
         return min(near, key=lambda c: (c.step.neurons, c.depth, *rank(c)))

@@ -57,8 +57,7 @@ def aggregate(
     etas = sorted(etas)
     columns, activations = load_columns(tables, shards, dataset, task, etas)
     found = search(columns, task, etas, options)
-    noise = task.noise(max(candidate.step.score for candidate in found))
-    chosen = choose(found, "best", 0.0, noise)
+    chosen = choose(found, "best", 0.0)
     head = fit_head(columns, task, chosen, etas, options)
     test = task.score("test", head.logits(select(activations, head)[task.rows["test"]]))
     seconds = time.perf_counter() - started

@@ -62,11 +62,10 @@ def build_classifier(
     task = task_data(dataset, task_name, metric)
     etas = sorted(etas)
     found, slug_of = _all_candidates(grids)
-    noise = task.noise(max(candidate.step.score for candidate in found))
     result = {}
     for variant, rule in (("selected", options["select"]), ("smallest", "sparsest")):
         started = time.perf_counter()
-        chosen = choose(found, rule, options["within"], noise)
+        chosen = choose(found, rule, options["within"])
         slug = slug_of[id(chosen)]
         columns, activations = load_columns(tables[slug], shards, dataset, task, etas)
         head = fit_head(columns, task, chosen, etas, options)

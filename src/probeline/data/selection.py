@@ -44,7 +44,7 @@ def merged(names: list | Mapping | None) -> list | dict:
     if not isinstance(names, Mapping):
         return []
     if any(isinstance(value, (list, Mapping)) for value in names.values()):
-        return {column: merged(value) for column, value in names.items() if merged(value)}
+        return {column: merged(value) for column, value in names.items() if merged(value)} or []
     groups: dict[str, list[str]] = {}
     for value, name in names.items():
         groups.setdefault(str(name), []).append(str(value))

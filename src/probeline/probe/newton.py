@@ -19,7 +19,7 @@ _MODEL_SHARE = 0.01
 # Violating features that may join a class's model at once, at least.
 _FEWEST = 20
 # Rows are dropped from a class's model until this share of the curvature is left.
-_CURVATURE_KEPT = 0.99
+_CURVATURE_KEPT = 0.999
 
 
 def newton_direction(

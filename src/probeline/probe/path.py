@@ -11,6 +11,7 @@ from probeline.probe.losses import LogisticLoss
 from probeline.probe.smooth import fit_l2
 from probeline.probe.solver import Fit, extrapolate, fit_l1, largest_penalty, null_fit
 from probeline.probe.task import TaskData
+from probeline.probe.threshold import Evaluation
 from probeline.probe.threshold import evaluate as evaluate_logits
 
 # L2 has no penalty at which the solution becomes zero; with standardised features, this one lies
@@ -32,8 +33,8 @@ class Step:
         lambda of the objective (see `probeline.probe.solver`).
     C : float
         The same in scikit-learn's terms: 1 / (lambda n).
-    score, log_loss : float
-        On validation.
+    score, error, log_loss : float
+        On validation; `error` is the standard error of the score.
     threshold : float
         Logit above which a label is predicted (multi-label; 0 otherwise), chosen on validation.
     nonzero : int
@@ -47,6 +48,7 @@ class Step:
     l1_ratio: float
     class_weight: str | None
     score: float
+    error: float
     log_loss: float
     threshold: float
     nonzero: int
@@ -57,7 +59,7 @@ class Step:
     converged: bool
 
 
-Evaluate = Callable[[Fit], tuple[float, float, float]]
+Evaluate = Callable[[Fit], Evaluation]
 
 
 def penalties_of(options: Mapping, l1_ratio: float, null: Fit, n: int) -> np.ndarray:
@@ -88,7 +90,7 @@ def run_path(
     XT : ndarray of float32, shape (p, n)
         Centred features by rows (`Scaler.apply` of the training rows).
     evaluate : callable
-        Fit -> (validation score, validation log loss, threshold).
+        Fit -> `Evaluation` on validation.
     options : mapping
         penalties, path_length, path_ratio, tolerance, max_iterations.
     gram : ndarray, shape (p, p), optional
@@ -182,17 +184,17 @@ def _may_stop(steps: list[Step], since_best: int, null: Fit) -> bool:
     return saturated or (since_best >= _PATIENCE and not falling)
 
 
-def _step(fit, penalty, n, l1_ratio, class_weight, evaluation) -> Step:
-    score, log_loss, threshold = evaluation
+def _step(fit, penalty, n, l1_ratio, class_weight, evaluation: Evaluation) -> Step:
     used = fit.coefficients != 0
     return Step(
         penalty=penalty,
         C=1.0 / (penalty * n),
         l1_ratio=l1_ratio,
         class_weight=class_weight,
-        score=score,
-        log_loss=log_loss,
-        threshold=threshold,
+        score=evaluation.score,
+        error=evaluation.error,
+        log_loss=evaluation.log_loss,
+        threshold=evaluation.threshold,
         nonzero=int(used.sum()),
         neurons=int(used.any(axis=1).sum()),
         objective=fit.objective,

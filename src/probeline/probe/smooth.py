@@ -138,9 +138,8 @@ class _Preconditioner:
         weights = np.broadcast_to(loss.weights, p.shape)
         self.curvature = max(float((weights * p * (1 - p)).sum() / p.shape[1]), 1e-3)
         matrix = gram * gram.dtype.type(self.curvature)
-        # The jitter keeps a float32 Cholesky of a rank-deficient Gram matrix from failing.
-        matrix.flat[:: len(matrix) + 1] += gram.dtype.type(penalty + 1e-5 * self.curvature)
-        self.factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        matrix.flat[:: len(matrix) + 1] += gram.dtype.type(penalty)
+        self.factor = _factor(matrix, 1e-5 * self.curvature)
 
     def direction(self, gradient, gradient_b, history):
         """Two-loop recursion; returns a descent direction (for W, for b)."""
@@ -158,6 +157,21 @@ class _Preconditioner:
             r += r.dtype.type(a - beta) * dW
             r_b += r_b.dtype.type(a - beta) * db
         return -r, -r_b
+
+
+def _factor(matrix: np.ndarray, jitter: float):
+    """Cholesky factor of a matrix that rounding may have made indefinite, by as much as needed.
+
+    What is added to the diagonal makes a preconditioner less exact, and no result less right.
+    """
+    added = 0.0
+    for _ in range(8):
+        matrix.flat[:: len(matrix) + 1] += matrix.dtype.type(jitter - added)
+        try:
+            return cho_factor(matrix, check_finite=False)
+        except np.linalg.LinAlgError:
+            jitter, added = 10 * jitter, jitter
+    raise FloatingPointError("the Gram matrix of the features holds no finite numbers")
 
 
 def _line_search(loss, at: _State, total, direction, direction_b, Z_direction, penalty):

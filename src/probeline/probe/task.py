@@ -52,15 +52,12 @@ class TaskData:
         return score(self.metric, self.y[split], logits, self.classes)
 
     def validation_loss(self, logits: np.ndarray) -> float:
-        """Mean unweighted log loss on validation: breaks ties between equal scores."""
-        return make_loss(self.y["validation"], self.classes).value(logits)
+        """Mean log loss on validation, which breaks ties between equal scores.
 
-    def noise(self, score: float) -> float:
-        """Half a standard error of a score that is a share of the validation texts, else 0."""
-        if self.multilabel or self.metric not in ("accuracy", "micro-f1"):
-            return 0.0
-        share = min(max(score, 0.0), 1.0)
-        return 0.5 * float(np.sqrt(share * (1 - share) / len(self.rows["validation"])))
+        Classes weigh the same where they do in the metric.
+        """
+        weight = "balanced" if self.metric in _CLASS_BALANCED else None
+        return make_loss(self.y["validation"], self.classes, class_weight=weight).value(logits)
 
     def class_weights(self, setting: str | list | None) -> list[str | None]:
         """Resolve 'auto': both for metrics that average over classes, none otherwise."""

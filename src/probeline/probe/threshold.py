@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from probeline.probe.metrics import score
+from probeline.probe.standard_error import standard_error
 from probeline.probe.task import TaskData
 
 # Logits of the probabilities tried.
@@ -14,18 +17,44 @@ _PROBABILITIES = np.array(
 _LOGITS = np.log(_PROBABILITIES / (1 - _PROBABILITIES))
 
 
-def evaluate(task: TaskData, logits: np.ndarray) -> tuple[float, float, float]:
-    """Score validation logits: (score, mean log loss, threshold as a logit).
+@dataclass(frozen=True)
+class Evaluation:
+    """What validation says of a fit.
+
+    Attributes
+    ----------
+    score, error : float
+        The metric and its standard error.
+    log_loss : float
+        `TaskData.validation_loss`.
+    threshold : float
+        Logit above which a label is predicted.
+    """
+
+    score: float
+    error: float
+    log_loss: float
+    threshold: float
+
+
+def evaluate(task: TaskData, logits: np.ndarray) -> Evaluation:
+    """Score validation logits.
 
     A single-label task, and a metric that ranks, have threshold 0. Otherwise the threshold with the
     best validation score is taken, the one nearest 0 of equal ones.
     """
-    log_loss = task.validation_loss(logits)
+    value, threshold = _scored(task, logits)
+    labels = task.y["validation"]
+    error = standard_error(task.metric, labels, logits - threshold, task.classes)
+    return Evaluation(value, error, task.validation_loss(logits), threshold)
+
+
+def _scored(task: TaskData, logits: np.ndarray) -> tuple[float, float]:
     if not task.multilabel or task.metric == "roc-auc":
-        return task.score("validation", logits), log_loss, 0.0
+        return task.score("validation", logits), 0.0
     best = (-np.inf, 0.0)
     for threshold in sorted(_LOGITS.tolist(), key=abs):
         value = score(task.metric, task.y["validation"], logits - threshold, task.classes)
         if value > best[0]:
             best = (value, threshold)
-    return best[0], log_loss, best[1]
+    return best

@@ -12,7 +12,8 @@ all go on and 1 for a label without children, so for most hierarchies it drops o
 level is trained on where a text ends, and a constant is what can be known. The start of all paths
 counts as a label, for texts without even the coarsest one. All paths together have probability 1.
 
-The most probable path is the answer that is right as a whole most often. It is a careful one: among
+The most probable path is the answer that is right as a whole most often, as far as the levels'
+probabilities are right (classes weighted alike in training tilt them). It is a careful one: among
 many fine labels none may be as probable as a path that ends early, even where the coarse level by
 itself says to go on.
 
