@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from probeline.probe.group import fit_group
+from probeline.probe.group_model import row_norms
 from probeline.probe.losses import LogisticLoss
 from probeline.probe.smooth import fit_l2
-from probeline.probe.solver import Fit, extrapolate, fit_l1, largest_penalty, null_fit
+from probeline.probe.solver import Fit, Sizes, extrapolate, fit_l1, largest_penalty, null_fit
 from probeline.probe.task import TaskData
 from probeline.probe.threshold import Evaluation
 from probeline.probe.threshold import evaluate as evaluate_logits
 
+# The `penalty` of the options: what its norm sums over, and its solver.
+_SPARSE = {"l1": (np.abs, fit_l1), "group-l1": (row_norms, fit_group)}
 # L2 has no penalty at which the solution becomes zero; with standardised features, this one lies
 # above every useful one.
 _LARGEST_L2 = 1.0
@@ -62,11 +67,13 @@ class Step:
 Evaluate = Callable[[Fit], Evaluation]
 
 
-def penalties_of(options: Mapping, l1_ratio: float, null: Fit, n: int) -> np.ndarray:
+def penalties_of(
+    options: Mapping, l1_ratio: float, null: Fit, n: int, sizes: Sizes = np.abs
+) -> np.ndarray:
     """Resolve `penalties`: 'auto' or scikit-learn C values, as lambdas from the largest down."""
     if options["penalties"] != "auto":
         return np.sort([1.0 / (C * n) for C in options["penalties"]])[::-1]
-    largest = largest_penalty(null, l1_ratio) if l1_ratio > 0 else _LARGEST_L2
+    largest = largest_penalty(null, l1_ratio, sizes) if l1_ratio > 0 else _LARGEST_L2
     if largest == 0.0:
         # Every feature is constant: the null model is the solution at any penalty.
         return np.ones(1)
@@ -92,7 +99,8 @@ def run_path(
     evaluate : callable
         Fit -> `Evaluation` on validation.
     options : mapping
-        penalties, path_length, path_ratio, tolerance, max_iterations.
+        penalties, path_length, path_ratio, tolerance, max_iterations, and optionally penalty:
+        'l1' (the default) or 'group-l1', the norm that `l1_ratio` is a share of.
     gram : ndarray, shape (p, p), optional
         XT XT^T / n, for l1_ratio = 0; computed when missing.
 
@@ -105,15 +113,11 @@ def run_path(
     null = null_fit(XT, loss)
     steps, fits, fit = [], [], null
     best, since_best = -np.inf, 0
-    if l1_ratio == 0 and gram is None:
-        gram = XT @ XT.T / XT.dtype.type(n)
+    sizes, solve = _method(XT, options, l1_ratio, gram)
     solver = {"tolerance": options["tolerance"], "max_iterations": options["max_iterations"]}
-    for penalty in penalties_of(options, l1_ratio, null, n):
-        start = _start(loss, steps, fits, fit, penalty, l1_ratio)
-        if l1_ratio > 0:
-            fit = fit_l1(XT, loss, float(penalty), alpha=l1_ratio, start=start, **solver)
-        else:
-            fit = fit_l2(XT, loss, float(penalty), gram=gram, start=start, **solver)
+    for penalty in penalties_of(options, l1_ratio, null, n, sizes):
+        start = _start(loss, steps, fits, fit, penalty, l1_ratio, sizes)
+        fit = solve(XT, loss, float(penalty), start=start, **solver)
         steps.append(_step(fit, float(penalty), n, l1_ratio, class_weight, evaluate(fit)))
         fits.append(fit)
         improved = steps[-1].score > best
@@ -166,7 +170,17 @@ def run_paths(
     return steps, fits
 
 
-def _start(loss, steps: list[Step], fits: list[Fit], fit: Fit, penalty, l1_ratio) -> Fit:
+def _method(XT, options: Mapping, l1_ratio: float, gram) -> tuple[Sizes, Callable[..., Fit]]:
+    """What the penalty's norm sums over, and the solver."""
+    sizes, fit = _SPARSE[options.get("penalty", "l1")]
+    if l1_ratio > 0:
+        return sizes, partial(fit, alpha=l1_ratio)
+    if gram is None:
+        gram = XT @ XT.T / XT.dtype.type(XT.shape[1])
+    return sizes, partial(fit_l2, gram=gram)
+
+
+def _start(loss, steps: list[Step], fits: list[Fit], fit: Fit, penalty, l1_ratio, sizes) -> Fit:
     if len(fits) < 2:
         return fit
     # Two fits back is as far as any start looks: the logits of older ones are let go.
@@ -174,7 +188,7 @@ def _start(loss, steps: list[Step], fits: list[Fit], fit: Fit, penalty, l1_ratio
         old.logits = None
     last, before = steps[-1].penalty, steps[-2].penalty
     by = np.log(penalty / last) / np.log(last / before)
-    return extrapolate(loss, fits[-1], fits[-2], by, float(penalty), l1_ratio)
+    return extrapolate(loss, fits[-1], fits[-2], by, float(penalty), l1_ratio, sizes=sizes)
 
 
 def _may_stop(steps: list[Step], since_best: int, null: Fit) -> bool:

@@ -9,10 +9,13 @@ terms lambda = 1 / (C n) and alpha = l1_ratio.
 
 * alpha > 0: proximal Newton (Lee, Sun and Saunders 2014), its model minimised in `newton`.
 * alpha = 0: L-BFGS whose initial Hessian is the Gram matrix, in `smooth`.
+
+With the sizes of the rows of W in place of ||W||_1 the solver is in `group`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +25,10 @@ from probeline.probe.newton import newton_direction
 
 # Three steps in a row that each gain less than this share of the tolerance end a fit.
 _STALL = 0.001
+
+# The norm of a penalty, as what it sums over: `np.abs`, the sizes of the weights (L1), or the sizes
+# of the rows of W (group L1). The largest size of a gradient is its dual norm.
+Sizes = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
@@ -66,7 +73,9 @@ def null_fit(XT: np.ndarray, loss: LogisticLoss) -> Fit:
     return Fit(zero, intercept, objective, 0.0, 0, True, XT @ residual)
 
 
-def extrapolate(loss: LogisticLoss, last: Fit, before: Fit, by: float, penalty, alpha) -> Fit:
+def extrapolate(
+    loss: LogisticLoss, last: Fit, before: Fit, by: float, penalty, alpha, *, sizes: Sizes = np.abs
+) -> Fit:
     """A point to start the next penalty of a path from: the last step's change, continued.
 
     Solutions move almost linearly in log lambda. Where the continued point has not the lower
@@ -77,19 +86,21 @@ def extrapolate(loss: LogisticLoss, last: Fit, before: Fit, by: float, penalty, 
     last, before : Fit, with logits
     by : float
         Length of the coming step over the last one's, in log lambda.
+    sizes : callable
+        What the penalty sums over, see `Sizes`.
     """
     by = last.coefficients.dtype.type(by)
     W = last.coefficients + by * (last.coefficients - before.coefficients)
     b = last.intercept + by * (last.intercept - before.intercept)
     Z = last.logits + by * (last.logits - before.logits)
-    objective = loss.value(Z) + penalty_value(W, penalty, alpha)
-    now = loss.value(last.logits) + penalty_value(last.coefficients, penalty, alpha)
+    objective = loss.value(Z) + penalty_value(W, penalty, alpha, sizes)
+    now = loss.value(last.logits) + penalty_value(last.coefficients, penalty, alpha, sizes)
     return Fit(W, b, objective, np.inf, 0, False, None, Z) if objective < now else last
 
 
-def largest_penalty(null: Fit, alpha: float) -> float:
-    """The smallest lambda at which W = 0 is optimal: ||X^T residual||_inf / alpha."""
-    largest = float(np.abs(null.gradient).max(initial=0.0))
+def largest_penalty(null: Fit, alpha: float, sizes: Sizes = np.abs) -> float:
+    """The smallest lambda at which W = 0 is optimal: the dual norm of X^T residual, over alpha."""
+    largest = float(sizes(null.gradient).max(initial=0.0))
     return largest / max(alpha, 1e-3)
 
 
@@ -145,19 +156,21 @@ def relative_gap(
     objective: float,
     penalty: float,
     alpha: float,
+    sizes: Sizes = np.abs,
 ) -> float:
     """Duality gap over the objective, from the residual at a point and its gradient X^T residual.
 
     The dual point is the residual scaled until it is feasible (Ndiaye et al. 2017, section 2). The
     residual's columns must sum to zero, which `optimal_intercept` sees to.
     """
-    largest = float(np.abs(gradient).max(initial=0.0))
+    norms = sizes(gradient)
+    largest = float(norms.max(initial=0.0))
     if alpha >= 1.0:
         scale = min(1.0, penalty / largest) if largest > 0 else 1.0
         conjugate_of_penalty = 0.0
     else:
         scale = 1.0
-        excess = np.maximum(np.abs(gradient) - penalty * alpha, 0.0).astype(np.float64)
+        excess = np.maximum(norms - penalty * alpha, 0.0).astype(np.float64)
         conjugate_of_penalty = float((excess**2).sum()) / (2 * penalty * (1 - alpha))
     dual = -loss.conjugate(residual, scale) - conjugate_of_penalty
     return max(0.0, objective - dual) / max(objective, 1e-12)
@@ -258,7 +271,7 @@ def logits_of(XT: np.ndarray, W: np.ndarray) -> np.ndarray:
     return (W[used].T @ XT[used]).T
 
 
-def penalty_value(W: np.ndarray, penalty: float, alpha: float) -> float:
-    l1 = float(np.abs(W).sum(dtype=np.float64))
+def penalty_value(W: np.ndarray, penalty: float, alpha: float, sizes: Sizes = np.abs) -> float:
+    norm = float(sizes(W).sum(dtype=np.float64))
     l2 = float((W.astype(np.float64) ** 2).sum())
-    return penalty * (alpha * l1 + (1 - alpha) / 2 * l2)
+    return penalty * (alpha * norm + (1 - alpha) / 2 * l2)

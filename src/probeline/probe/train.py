@@ -1,4 +1,4 @@
-"""Train one probe: an L1 logistic regression on one shard, its penalty chosen on validation."""
+"""Train one probe: a sparse logistic regression on one shard, its penalty chosen on validation."""
 
 from __future__ import annotations
 
