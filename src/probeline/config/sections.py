@@ -58,7 +58,7 @@ class Extract(Closed):
 
 
 class Probe(Closed):
-    """One L1 logistic regression per representation, layer and pooling, on what is stored."""
+    """One sparse logistic regression per representation, layer and pooling, on what is stored."""
 
     representations: either(text=Literal["all"], list=Representations) = Field(
         "all", description="all = what `extract` stores, or a part of it."
@@ -72,6 +72,11 @@ class Probe(Closed):
     standardize: Flag = Field(
         True, description="Scale each neuron by its mean and standard deviation on train."
     )
+    penalty: Literal["l1", "group-l1"] = Field(
+        "l1",
+        description="l1 = each weight is in or out by itself; group-l1 = a neuron is in or out for "
+        "all classes together (the same as l1 for two classes).",
+    )
     penalties: Penalties = Field(
         "auto",
         description="auto = a path from the largest useful penalty down, or scikit-learn C values, "
@@ -82,7 +87,8 @@ class Probe(Closed):
         0.005, description="Automatic path: smallest penalty divided by the largest."
     )
     l1_ratio: Share = Field(
-        1.0, description="1 = L1 (lasso); between 0 and 1 = elastic net, the rest being L2."
+        1.0,
+        description="1 = `penalty` alone (l1: lasso); between 0 and 1 = elastic net, the rest L2.",
     )
     class_weight: ClassWeight = Field(
         "auto",
