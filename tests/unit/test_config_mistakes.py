@@ -117,6 +117,7 @@ ONE_LINE = [
     ),
     ("probe/tolerance", True, "probe.tolerance: true is not a number > 0 and < 1"),
     ("probe/tolerance", float("nan"), "probe.tolerance: nan is not a number > 0 and < 1"),
+    ("probe/penalty", "l2", "probe.penalty: 'l2' is not one of l1, group-l1"),
     ("probe/l1_ratio", 0, "probe.l1_ratio: 0 is not a number > 0 and <= 1"),
     ("probe/standardize", "yes", "probe.standardize: 'yes' is not true or false"),
     (

@@ -114,6 +114,7 @@ def test_the_schema_file_is_a_schema_and_takes_the_default_configuration():
         ("models", {"a": {"path": "x", "max_lenght": 3}}),
         ("probe", {"penalties": "atuo"}),
         ("probe", {"penalties": [0]}),
+        ("probe", {"penalty": "group"}),
         ("probe", {"l1_ratio": 0}),
         ("sparsify", {"etas": []}),
         ("aggregate", {"within": 2}),
