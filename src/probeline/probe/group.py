@@ -27,9 +27,6 @@ from probeline.probe.solver import (
     relative_gap,
 )
 
-# Three steps in a row that each gain less than this many roundings of the objective end a fit: the
-# last digits of the gap come while the objective hardly moves.
-_STALL = 4
 # Features that may join the model at once, at least.
 _FEWEST = 20
 # Features join from this share of the threshold on, or from the strong rule's bound if larger.
@@ -66,7 +63,9 @@ def fit_group(
         return fit_l1(XT, loss, penalty, alpha=alpha, start=start, **options)
     at = _start(XT, loss, start, penalty, alpha)
     model = CurvatureModel(XT, loss, at.Z, ridge=penalty * (1 - alpha))
-    stalled, rounding = 0, _STALL * float(np.finfo(XT.dtype).eps)
+    # Three steps in a row that gain less than a rounding of the objective end a fit, and no larger
+    # gain does: the last digits of the gap come while the objective hardly moves.
+    stalled, rounding = 0, float(np.finfo(XT.dtype).eps)
     for iteration in range(max_iterations + 1):
         gradient = XT @ at.residual
         gap = relative_gap(loss, at.residual, gradient, at.objective, penalty, alpha, row_norms)
