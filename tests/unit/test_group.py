@@ -18,6 +18,7 @@ from probeline.probe.losses import LogisticLoss, make_loss
 from probeline.probe.path import run_path
 from probeline.probe.solver import fit_l1, largest_penalty, null_fit
 from probeline.probe.task import SPLITS
+from probeline.probe.threshold import Evaluation
 from probeline.probe.train import train_probe
 from probeline.sparsify import rank_neurons
 
@@ -207,7 +208,7 @@ def test_the_true_neurons_come_first_and_stay():
     steps, fits = run_path(
         XT,
         loss,
-        lambda fit: (-fit.objective, fit.objective, 0.0),
+        lambda fit: Evaluation(-fit.objective, 0.0, fit.objective, 0.0),
         {"penalties": "auto", "path_length": 12, "path_ratio": 0.05, "penalty": "group-l1"}
         | {"tolerance": 1e-3, "max_iterations": 200},
         l1_ratio=1.0,
