@@ -7,9 +7,12 @@ CORES ?= all
 # More arguments, for instance: make test PYTEST_ARGS='-k solver -x'
 PYTEST_ARGS ?=
 SNAKEMAKE_ARGS ?=
+BENCH_ARGS ?=
 # Each test worker loads torch: beyond a few, memory is short before cores are.
 WORKERS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
 	if [ "$$n" -gt 6 ]; then echo 6; else echo "$$n"; fi)
+
+BENCH_JSON := benchmarks/results.json
 
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -qq
@@ -26,11 +29,11 @@ VENV_FITS = $(VENV)/bin/python -c '$(VERSION_FITS)' && \
 	head -n 3 $(VENV)/bin/pip | grep -qF "$(CURDIR)/$(VENV)/"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format clean distclean
+.PHONY: help setup run test bench bench-full lint format clean distclean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PYTHON=$(PYTHON) CORES=$(CORES) PYTEST_ARGS= SNAKEMAKE_ARGS="
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "Variables: PYTHON=$(PYTHON) CORES=$(CORES) PYTEST_ARGS= SNAKEMAKE_ARGS= BENCH_ARGS="
 
 setup: $(STAMP) ## create .venv and install the pinned versions and this package
 
@@ -44,6 +47,12 @@ test: $(STAMP) ## the tests
 	@$(IN_VENV) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) \
 		--dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
+bench: $(STAMP) ## measure the table of targets in minutes, small sizes; writes benchmarks/results.json
+	@$(IN_VENV) $(VENV)/bin/python -m benchmarks --quick --json $(BENCH_JSON) $(BENCH_ARGS)
+
+bench-full: $(STAMP) ## the same at full sizes, hours
+	@$(IN_VENV) $(VENV)/bin/python -m benchmarks --full --json $(BENCH_JSON) $(BENCH_ARGS)
+
 lint: $(STAMP) ## ruff, snakefmt and snakemake --lint; changes nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -56,7 +65,7 @@ format: $(STAMP) ## let ruff and snakefmt rewrite the files
 	$(VENV)/bin/snakefmt Snakefile workflow
 
 clean: ## remove caches and build leftovers; .venv, results/ and logs/ stay
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis benchmarks/.cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv too

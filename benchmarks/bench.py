@@ -77,7 +77,7 @@ def limit_threads(threads: int) -> None:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment of a run of the workflow: as a user's, offline, nobody's limits but its own."""
+    """The environment of a run of the workflow: a user's, offline, with no limit of threads."""
     prefixes = ("PROBELINE_", "SNAKEMAKE_", *(f"{library}_" for library in _LIBRARIES))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return kept | {"HF_HUB_OFFLINE": "1"}

@@ -74,7 +74,7 @@ SUITE = (
 )
 
 
-def chosen(only: str | None, suite: Sequence[Benchmark] = SUITE) -> list[Benchmark]:
+def chosen(only: str | None, suite: Sequence[Benchmark] | None = None) -> list[Benchmark]:
     """The rows that `--only` names (comma-separated, any case), or all of them.
 
     Raises
@@ -82,6 +82,7 @@ def chosen(only: str | None, suite: Sequence[Benchmark] = SUITE) -> list[Benchma
     ProbelineError
         If a name is none of the rows'.
     """
+    suite = SUITE if suite is None else suite
     by_id = {benchmark.id: benchmark for benchmark in suite}
     names = [name.strip().upper() for name in (only or "").split(",") if name.strip()]
     for name in names:

@@ -62,14 +62,19 @@ def in_processes(function: Callable, jobs: Iterable[tuple], processes: int) -> l
         The results in the order of the jobs.
     """
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
     from threadpoolctl import threadpool_limits
 
     calls = [delayed(function)(*job) for job in jobs]
     if processes == 1:
         with threadpool_limits(1):
             return Parallel(n_jobs=1)(calls)
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        return Parallel(n_jobs=processes, batch_size=1)(calls)
+    try:
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            return Parallel(n_jobs=processes, batch_size=1)(calls)
+    finally:
+        # They would stay and hold their memory while other things are timed.
+        get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def by_count(per_piece: Mapping[str, Sequence[float]], pieces: Mapping[str, int]) -> float:

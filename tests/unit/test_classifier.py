@@ -409,3 +409,8 @@ def test_metric_of_the_config_is_used_throughout(tmp_path):
     logits = loaded.logits(run.dataset.texts)
     rows = run.task.rows["test"]
     assert run.task.score("test", logits[rows]) == pytest.approx(scores["test_score"], abs=0.02)
+
+
+def test_whoever_may_read_the_folder_may_read_all_of_it(multiclass):
+    modes = {path.name: path.stat().st_mode & 0o777 for path in multiclass.classifier.iterdir()}
+    assert modes["head.safetensors"] == modes["classifier.json"]

@@ -327,3 +327,17 @@ def test_a_file_that_may_not_be_read(tmp_path):
         pytest.skip("this user may read every file")
     except PermissionError:
         assert "a.csv: cannot be read: Permission denied" in refused(tmp_path, "a.csv")
+
+
+@pytest.mark.parametrize("loader, separator", [("csv", ","), ("tsv", "\t")])
+def test_lists_in_cells_are_no_classes(tmp_path, loader, separator):
+    path = tmp_path / f"notes.{loader}"
+    rows = [("one", '"[""a"", ""b""]"'), ("two", "[b]"), ("three", "[]")]
+    lines = ["text" + separator + "label", *(separator.join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    spec = {"loader": loader, "path": str(path), "splits": {"validation": 0.2, "test": 0.2}}
+    with pytest.raises(ProbelineError, match="is written like a list, but a cell holds one label"):
+        load_source(spec, None)
+    # A bracket now and then is part of a name.
+    path.write_text("\n".join([*lines, "four" + separator + "c"]) + "\n", encoding="utf-8")
+    assert load_source(spec, None)["train"].rows == 4

@@ -223,6 +223,6 @@ def test_setup_installs_torch_first_and_only_when_something_changed(copy: Path):
 
 
 def test_help_is_the_default_goal_and_names_every_target(copy: Path):
-    listed = set(re.findall(r"^ +make ([a-z]+)", make(copy).stdout, re.MULTILINE))
+    listed = set(re.findall(r"^ +make ([a-z-]+)", make(copy).stdout, re.MULTILINE))
     phony = re.search(r"^\.PHONY: (.*)", (copy / "Makefile").read_text(), re.MULTILINE)
     assert listed == set(phony[1].split())

@@ -167,3 +167,21 @@ def test_collinear_features_under_a_tiny_penalty():
     fit = fit_l2(XT, loss, penalty, gram=gram, start=null_fit(XT, loss), max_iterations=5)
     assert np.isfinite(fit.coefficients).all()
     assert fit.objective < null_fit(XT, loss).objective
+
+
+@pytest.mark.parametrize("penalty", [2e-2, 4e-3, 2e-3])
+def test_a_cold_start_with_many_classes_goes_all_the_way(penalty):
+    """Beyond the minimum the penalty's slope alone is small: a line search must not end there."""
+    rng = np.random.default_rng(0)
+    n, p, classes = 200, 300, 100
+    y = np.arange(n) % classes
+    X = np.maximum(rng.normal(size=(classes, p))[y] + rng.normal(size=(n, p)), 0) ** 2
+    X = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    XT, loss = np.ascontiguousarray(X.T), make_loss(y, classes)
+    gram, null = XT @ XT.T / np.float32(n), null_fit(XT, loss)
+    cold = fit_l2(XT, loss, penalty, gram=gram, start=null, tolerance=1e-3)
+    assert cold.converged
+    warm = null
+    for through in np.geomspace(1.0, penalty, 12):
+        warm = fit_l2(XT, loss, through, gram=gram, start=warm, tolerance=1e-3)
+    assert cold.objective == pytest.approx(warm.objective, rel=2e-3)

@@ -91,7 +91,7 @@ def bad_datasets(tmp_path_factory, tiny_model) -> Path:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_bad_dataset_is_one_line(bad_datasets, name):
-    (line,) = errors(bad_datasets, f"dataset/{name}.log")
+    (line,) = errors(bad_datasets, f"texts/{name}.log")
     assert f" ERROR datasets.{name}: " in line
     for words in DATASETS[name][2]:
         assert words in line, line

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 import probeline
 from probeline.aggregate.grid import Candidate
@@ -104,7 +104,9 @@ def write_classifier(
             "neuron": head.neurons.neuron,
             "source": np.array([sources.index(pair) for pair in pairs], np.int64),
         }
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary / HEAD)
+        # Not `save_file`: its files are the owner's alone to read, and folders are handed on.
+        whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+        (temporary / HEAD).write_bytes(save(whole))
         write_json(temporary / MANIFEST, manifest)
 
 

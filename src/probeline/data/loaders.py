@@ -80,6 +80,7 @@ def _file_source(spec: dict, path: Path) -> Source:
     columns, features = [*texts, *tasks.values()], {}
     if loader in _DELIMITERS:
         table = readers.read_delimited(path, columns, _DELIMITERS[loader], encodings)
+        readers.refuse_lists(path, table, list(tasks.values()))
     elif loader == "json":
         table = readers.read_json_lines(path, texts, list(tasks.values()), encodings)
     elif loader == "parquet":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from probeline.data.encoding import codec_name, is_unicode, pick_encoding
@@ -110,6 +111,23 @@ def _delimited_rows(path: Path, reader, columns: Sequence[str]) -> pa.Table:
             for column, parts in zip(columns, chunks, strict=True)
         }
     )
+
+
+def refuse_lists(path: Path, table: pa.Table, labels: Sequence[str]) -> None:
+    """Refuse labels that are all written as lists: in a CSV each would be a class of its own.
+
+    Raises
+    ------
+    ProbelineError
+        With the first label.
+    """
+    for name in labels:
+        column = table[name]
+        if len(column) and pc.all(pc.match_substring_regex(column, r"^\s*\[.*\]\s*$")).as_py():
+            raise ProbelineError(
+                f"{path}: row 1: label '{column[0].as_py()}' in '{name}' is written like a list, "
+                "but a cell holds one label; store multi-label data as JSON lines or Parquet"
+            )
 
 
 def _flush(cells: list[list[str]], chunks: list[list[pa.Array]]) -> None:

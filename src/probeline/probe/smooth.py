@@ -19,6 +19,8 @@ from probeline.probe.solver import Fit, logits_of, optimal_intercept, penalty_va
 _MEMORY = 10
 # A line search ends where the slope is this share of the one at its start.
 _SLOPE = 0.2
+# Trials after which it takes what is lower than the start.
+_TRIALS = 5
 
 
 def fit_l2(
@@ -185,14 +187,16 @@ def _line_search(loss, at: _State, total, direction, direction_b, Z_direction, p
     start_slope = float(np.vdot(total, direction)) + float(at.gradient_b @ direction_b)
     best, best_value = None, at.value
     step, low, high = 1.0, 0.0, np.inf
-    for _ in range(6):
+    for trial in range(20):
         Z = at.Z + at.Z.dtype.type(step) * Z_direction
         value, residual = loss.value_and_residual(Z)
         objective = value + step * slope_w + 0.5 * step**2 * curvature_w
         slope = float(np.vdot(residual, Z_direction)) + slope_w + step * curvature_w
         if objective < best_value:
             best, best_value = (step, Z, value, residual), objective
-        if abs(slope) <= _SLOPE * abs(start_slope):
+        # A slope can be small beyond the minimum too, where the loss has levelled off higher up.
+        enough = abs(slope) <= _SLOPE * abs(start_slope) or trial >= _TRIALS
+        if best is not None and enough:
             break
         low, high = (low, step) if slope > 0 else (step, high)
         step = step * start_slope / (start_slope - slope) if slope != start_slope else 2 * step

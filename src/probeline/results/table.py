@@ -33,7 +33,7 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
     path = Path(folder) / "results" / "summary.parquet"
     if not path.is_file():
         raise ProbelineError(
-            f"{path}: no results here; run `snakemake --cores 2` first, or give the folder that "
+            f"{path}: no results here; run `probeline run` first, or give the folder that "
             "holds results/"
         )
     frame = pq.read_table(path).to_pandas()

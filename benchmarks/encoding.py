@@ -1,0 +1,114 @@
+"""Extraction against sentence-transformers, which returns the last layer only; and bfloat16."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.bench import Bench
+from benchmarks.extraction import Extraction, minilm
+from benchmarks.rows import Outcome, Part, combined
+from benchmarks.timing import interleaved, medians, spread
+from probeline.data.store import read_dataset
+
+_REPEATS = (2, 5)
+_POINTS = 0.003
+# The settings of the sentence-embedding baseline.
+_BASELINE = {"l1_ratio": 0.0, "standardize": False, "tolerance": 1e-4, "max_iterations": 300}
+
+
+def against_encode(bench: Bench) -> Outcome:
+    """P2: extraction, loading left out, over `SentenceTransformer.encode` of the same texts."""
+    encoder = _encoder()
+    works = {"float32": minilm(bench)}
+    if _has_bfloat16():
+        works["bfloat16"] = minilm(bench, dtype="bfloat16")
+    texts = read_dataset(works["float32"].folder).texts
+    seconds = _time(works, lambda: encoder.encode(texts, show_progress_bar=False), bench)
+    middle = medians(seconds)
+    limits = {"float32": 1.0, "bfloat16": 0.6}
+    parts = [
+        Part(name, (middle[name] - middle[f"load {name}"]) / middle["encode"], limits[name])
+        for name in works
+    ]
+    floor = middle["forward"] / middle["encode"]
+    notes = [f"{len(texts):,} texts: encode {middle['encode']:.2f} s ({spread(seconds['encode'])})"]
+    notes += [f"floor: the bare forward pass of our batches, {middle['forward']:.2f} s"]
+    if "bfloat16" not in works:
+        notes.append("this CPU has no bfloat16")
+        return combined(parts, notes, floor)
+    words, kept = _scores(bench)
+    return combined(parts, [*notes, words], floor, [kept])
+
+
+def _encoder():
+    from sentence_transformers import SentenceTransformer
+
+    from probeline.models.reference import resolve
+
+    encoder = SentenceTransformer(str(resolve(data.MODEL["path"]).folder), device="cpu")
+    encoder.max_seq_length = data.MODEL["max_length"]
+    return encoder
+
+
+def _has_bfloat16() -> bool:
+    import torch
+
+    from probeline.models.devices import resolve_dtype
+
+    return resolve_dtype("auto", torch.device("cpu")) == torch.bfloat16
+
+
+def _time(works: dict[str, Extraction], encode, bench: Bench) -> dict[str, list[float]]:
+    sides = {"encode": encode, "forward": works["float32"].forward}
+    for name, work in works.items():
+        sides |= {f"load {name}": work.load, name: work.extract}
+    for side in sides.values():
+        side()
+    return interleaved(sides, bench.size(*_REPEATS))
+
+
+def _scores(bench: Bench) -> tuple[str, bool]:
+    """Test scores of the sentence embedding and of one probe, on shards of either number type."""
+    (name,) = data.available(bench, ["sst2"])
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        change = {} if dtype == "float32" else {"dtype": dtype}
+        # The float32 shards are those that other rows use.
+        poolings = ("max", "mean") if bench.quick or change else None
+        found[dtype] = _tested(data.prepare(bench, name, poolings, **change))
+    words, kept = [], True
+    for method, (codes, labels) in found["float32"].items():
+        other = found["bfloat16"][method][0]
+        change = (other == labels).mean() - (codes == labels).mean()
+        kept = kept and abs(change) <= _POINTS
+        words.append(
+            f"{method} {100 * (codes == labels).mean():.2f} -> {100 * (other == labels).mean():.2f}"
+            f" ({(codes != other).sum()} of {len(codes):,} test texts change sides)"
+        )
+    return f"test accuracy in bfloat16: {', '.join(words)}", bool(kept)
+
+
+def _tested(prepared: data.Prepared) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Predicted codes and labels of the test split, by method."""
+    from probeline.baselines.sentence_embedding import normalized
+    from probeline.probe.metrics import predict_codes
+    from probeline.probe.stage import read_rows
+    from probeline.probe.train import train_probe
+
+    task, options = prepared.task, prepared.probe_options
+    penalties = prepared.config.section("sentence_embedding")["penalties"]
+    baseline = options | _BASELINE | {"penalties": penalties}
+    jobs = {
+        "sentence embedding": ("hidden", prepared.layers, baseline),
+        "FFN probe": ("ffn", prepared.layers // 2, options),
+    }
+    found = {}
+    for method, (representation, layer, settings) in jobs.items():
+        shard = prepared.shard(representation, "mean", layer)
+        X, _ = read_rows(shard, prepared.dataset, task)
+        if settings is baseline:
+            X = {split: normalized(values) for split, values in X.items()}
+        probe = train_probe(X, task, settings)
+        found[method] = predict_codes(probe.logits(X["test"])), task.y["test"]
+    return found
