@@ -43,7 +43,7 @@ def some_task(kind: str):
 def dataset_of(sizes: dict[str, int], fingerprint: str = "abc") -> Dataset:
     ends = np.cumsum([0, *sizes.values()]).tolist()
     offsets = dict(zip(sizes, pairwise(ends), strict=True))
-    return Dataset("made", fingerprint, ends[-1], offsets, {}, None, None, {}, None)
+    return Dataset("made", fingerprint, ends[-1], offsets, False, None, {}, None, None, {})
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])

@@ -93,7 +93,7 @@ def build_classifier(
                 "slug": slug,
                 "select": rule,
                 "stage_version": version,
-                "pair": dataset.pairs is not None or bool(dataset.manifest["pair"]),
+                "pair": dataset.pair,
                 "rows": {split: len(rows) for split, rows in task.rows.items()},
             }
             write_classifier(out_folder, head, task, model_spec, shard_meta, entry, provenance)

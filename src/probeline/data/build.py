@@ -14,7 +14,7 @@ from probeline.data.paths import SPLITS
 from probeline.data.source import Source, concatenate
 from probeline.data.splits import METHODS, cut, group_copies
 from probeline.data.subsample import subsample
-from probeline.data.writing import write_labels, write_texts
+from probeline.data.writing import about_texts, write_labels, write_texts
 from probeline.errors import ProbelineError, one_of
 
 logger = logging.getLogger(__name__)
@@ -105,10 +105,11 @@ def _build(name: str, spec: dict, out: Path, data_root: str | None, parts: tuple
     tasks = [settle_vocabulary(task, splits, source.where) for task in tasks]
     order = np.concatenate([splits[split] for split in SPLITS])
     texts, sizes = source.texts.take(order), {split: len(rows) for split, rows in splits.items()}
+    about = about_texts(name, texts, sizes)
     if "texts" in parts:
-        described = write_texts(out, name, texts, sizes)
+        write_texts(out, about, texts)
     if "labels" not in parts:
-        return described
+        return about
     manifest = {
         "name": name,
         "tasks": {task.name: _describe(task, splits) for task in tasks},
@@ -122,7 +123,7 @@ def _build(name: str, spec: dict, out: Path, data_root: str | None, parts: tuple
         "source": _provenance(spec, source.revision),
     }
     codes = {task.name: task.codes[order] for task in tasks}
-    manifest = write_labels(out, manifest, texts, sizes, codes)
+    manifest = write_labels(out, manifest, about, codes)
     _report(manifest)
     return manifest
 

@@ -56,34 +56,24 @@ class Texts:
 
 
 @dataclass
-class Dataset:
-    """A stored dataset.
+class Dataset(Texts):
+    """A stored dataset: what `Texts` has, and
 
     Attributes
     ----------
-    name, fingerprint : str
-    rows : int
-    offsets : dict of str to (int, int)
-        First row and one past the last of train, validation and test.
     tasks : dict
         {task: {kind: "single" or "multi", labels, counts, ...}} as in the manifest.
     texts : list of str or None
         None if they were not read.
     pairs : list of str or None
-        The second texts; None if there are none.
+        The second texts; None if there are none, or they were not read.
     manifest : dict
-    folder : Path
     """
 
-    name: str
-    fingerprint: str
-    rows: int
-    offsets: dict[str, tuple[int, int]]
     tasks: dict[str, dict]
     texts: list[str] | None
     pairs: list[str] | None
     manifest: dict
-    folder: Path
     _codes: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def labels(self, task: str) -> np.ndarray:
@@ -139,15 +129,11 @@ def read_dataset(folder: str | Path, texts: bool = True) -> Dataset:
         first = table["text"].to_pylist()
         second = table["text_pair"].to_pylist() if manifest["pair"] else None
     return Dataset(
-        name=manifest["name"],
-        fingerprint=manifest["fingerprint"],
-        rows=manifest["rows"],
-        offsets=_offsets(manifest),
+        **_about_texts(manifest, folder),
         tasks=manifest["tasks"],
         texts=first,
         pairs=second,
         manifest=manifest,
-        folder=folder,
     )
 
 
@@ -162,14 +148,7 @@ def read_texts(folder: str | Path) -> Texts:
     folder = Path(folder)
     manifest = _read_manifest(folder, TEXTS_MANIFEST, TEXTS_KEYS)
     _check_table(folder / TEXTS, manifest["rows"], manifest["fingerprint"], TEXTS_MANIFEST)
-    return Texts(
-        name=manifest["name"],
-        fingerprint=manifest["fingerprint"],
-        rows=manifest["rows"],
-        offsets=_offsets(manifest),
-        pair=manifest["pair"],
-        folder=folder,
-    )
+    return Texts(**_about_texts(manifest, folder))
 
 
 _AGAIN = "delete the folder and run the dataset's job again"
@@ -189,8 +168,11 @@ def _read_manifest(folder: Path, name: str, keys: tuple[str, ...]) -> dict:
     return manifest
 
 
-def _offsets(manifest: dict) -> dict[str, tuple[int, int]]:
-    return {split: tuple(ends) for split, ends in manifest["offsets"].items()}
+def _about_texts(manifest: dict, folder: Path) -> dict:
+    """The fields of `Texts`."""
+    offsets = {split: tuple(ends) for split, ends in manifest["offsets"].items()}
+    fields = {key: manifest[key] for key in TEXTS_KEYS}
+    return fields | {"offsets": offsets, "folder": folder}
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:

@@ -25,43 +25,30 @@ from probeline.errors import ProbelineError
 from probeline.files import replacing, write_json
 
 
-def write_texts(folder: str | Path, name: str, texts: pa.Table, sizes: dict[str, int]) -> dict:
+def write_texts(folder: str | Path, about: dict, texts: pa.Table) -> None:
     """Write the texts of a dataset and, last, what the manifest says of them.
 
     Parameters
     ----------
     folder : path
-    name : str
+    about : dict
+        `about_texts` of `texts`.
     texts : pyarrow.Table
-        ``text`` and perhaps ``text_pair``, in the order train, validation, test.
-    sizes : dict
-        {split: rows}.
-
-    Returns
-    -------
-    dict
-        What was written to ``texts.json``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Without a manifest the folder counts as empty while its files are replaced.
     (folder / TEXTS_MANIFEST).unlink(missing_ok=True)
-    described = _described(name, texts, sizes)
+    sizes = [stop - start for start, stop in about["offsets"].values()]
     names = pa.DictionaryArray.from_arrays(
-        np.repeat(np.arange(len(SPLITS)), [sizes[split] for split in SPLITS]).astype(np.int8),
-        list(SPLITS),
+        np.repeat(np.arange(len(SPLITS)), sizes).astype(np.int8), list(SPLITS)
     )
-    _write(folder / TEXTS, texts.add_column(0, "split", names), described["fingerprint"])
-    write_json(folder / TEXTS_MANIFEST, described)
-    return described
+    _write(folder / TEXTS, texts.add_column(0, "split", names), about["fingerprint"])
+    write_json(folder / TEXTS_MANIFEST, about)
 
 
 def write_labels(
-    folder: str | Path,
-    manifest: dict,
-    texts: pa.Table,
-    sizes: dict[str, int],
-    codes: dict[str, np.ndarray],
+    folder: str | Path, manifest: dict, about: dict, codes: dict[str, np.ndarray]
 ) -> dict:
     """Write the labels of texts that stand in the folder and, last, the manifest.
 
@@ -69,9 +56,9 @@ def write_labels(
     ----------
     folder : path
     manifest : dict
-        Everything but format, fingerprints, rows, offsets and pair, which are added here.
-    texts, sizes
-        As in `write_texts`.
+        Everything but what `about` says and the labels' fingerprint, which are added here.
+    about : dict
+        `about_texts` of the texts that the labels are of.
     codes : dict
         {task: int64 (rows,) or bool (rows, K)}.
 
@@ -87,17 +74,15 @@ def write_labels(
     """
     folder = Path(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
-    described = _described(manifest["name"], texts, sizes)
     stored = read_texts(folder)
-    if stored.fingerprint != described["fingerprint"]:
+    if stored.fingerprint != about["fingerprint"]:
         raise ProbelineError(
             f"{folder / TEXTS}: holds other texts than the dataset's source does now; delete the "
             "folder and run again"
         )
     manifest = {
-        "format": FORMAT,
+        **about,
         **manifest,
-        **described,
         "labels_fingerprint": _fingerprint_labels(codes, manifest["tasks"]),
     }
     labels = pa.table({task: _label_column(values) for task, values in codes.items()})
@@ -114,11 +99,23 @@ def write_dataset(
     codes: dict[str, np.ndarray],
 ) -> dict:
     """Write texts, then labels: `write_texts` and `write_labels`."""
-    write_texts(folder, manifest["name"], texts, sizes)
-    return write_labels(folder, manifest, texts, sizes, codes)
+    about = about_texts(manifest["name"], texts, sizes)
+    write_texts(folder, about, texts)
+    return write_labels(folder, manifest, about, codes)
 
 
-def _described(name: str, texts: pa.Table, sizes: dict[str, int]) -> dict:
+def about_texts(name: str, texts: pa.Table, sizes: dict[str, int]) -> dict:
+    """Return what the manifests say of the texts, their fingerprint among it.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset.
+    texts : pyarrow.Table
+        ``text`` and perhaps ``text_pair``, in the order train, validation, test.
+    sizes : dict
+        {split: rows}.
+    """
     ends = np.cumsum([sizes[split] for split in SPLITS]).tolist()
     values = {
         "name": name,

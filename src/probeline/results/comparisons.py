@@ -19,8 +19,8 @@ from statsmodels.stats.multitest import multipletests
 from probeline.config import PATH_TASK
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
-from probeline.files import replacing
 from probeline.probe.task import TaskData, task_data
+from probeline.results.frames import write_frame
 from probeline.results.hierarchy import path_task, paths_of
 from probeline.results.intervals import bootstrap_p, percentile_interval
 from probeline.results.predictions import Predictions, read_predictions
@@ -62,11 +62,7 @@ def write_comparisons(
     entries, seed
         As in `comparisons`.
     """
-    frame = comparisons(entries, seed)
-    with replacing(csv) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    with replacing(parquet) as temporary:
-        frame.to_parquet(temporary, index=False)
+    write_frame(comparisons(entries, seed), csv, parquet)
 
 
 def comparisons(entries: Sequence[Mapping], seed: int) -> pd.DataFrame:

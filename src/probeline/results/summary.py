@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from probeline.aggregate.stage import read_grid
 from probeline.config import PATH_TASK
 from probeline.data.store import read_dataset
-from probeline.files import read_json, replacing
+from probeline.files import read_json
 from probeline.probe.task import TaskData, task_data
+from probeline.results.frames import write_frame
 from probeline.results.hierarchy import path_task, paths_of
 from probeline.results.intervals import bootstrap_interval
 from probeline.results.predictions import read_predictions
@@ -73,10 +74,7 @@ def write_summary(
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for column in _WHOLE:
         frame[column] = frame[column].astype("Int64")
-    with replacing(csv) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    with replacing(parquet) as temporary:
-        frame.to_parquet(temporary, index=False)
+    write_frame(frame, csv, parquet)
 
 
 def _rows(entry: Mapping, seed: int) -> Iterator[dict]:
