@@ -46,7 +46,7 @@ def test_import_is_light():
 def test_the_least_configuration_has_all_defaults():
     checked = config.validate(raw())
     assert checked.seed == 42
-    assert checked.section("probe")["l1_ratio"] == 1.0
+    assert checked.section("probe")["l1_ratio"] == 0.2
     assert checked.section("sparsify")["etas"][0] == 0.001
     assert checked.section("runs") is None
     assert checked.section("combinations") == {}  # named entries never come from a default

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from problems import by_sklearn, double_loss, feature_major, problem
 
-from probeline.probe.path import Step, best_step, penalties_of, run_path
+from probeline.probe.path import Step, best_step, densest, penalties_of, run_path
 from probeline.probe.solver import extrapolate, largest_penalty, null_fit
 from probeline.probe.threshold import Evaluation
 
@@ -111,6 +111,20 @@ def test_a_stated_list_is_never_cut_short():
     assert len(steps) == 5
 
 
+def test_an_automatic_path_ends_where_it_is_too_dense():
+    _, _, XT, loss = small()
+    whole, _ = run_path(XT, loss, improving(), AUTO, l1_ratio=0.5)
+    limit = 0.4 * 12 * 3
+    counts = [step.nonzero for step in whole]
+    assert counts[-1] > limit
+    cut, fits = run_path(XT, loss, improving(), AUTO | {"max_density": 0.4}, l1_ratio=0.5)
+    end = next(i for i, count in enumerate(counts) if count > limit)
+    assert cut == whole[: end + 1]
+    assert densest(fits[0], {"max_density": 0.4}) == pytest.approx(limit)
+    listed = AUTO | {"max_density": 0.4, "penalties": [step.C for step in whole]}
+    assert len(run_path(XT, loss, improving(), listed, l1_ratio=0.5)[0]) == len(whole)
+
+
 def test_non_convergence_is_kept_in_the_steps():
     _, _, XT, loss = small()
     options = AUTO | {"penalties": [100.0], "max_iterations": 1}
@@ -145,8 +159,8 @@ def test_a_path_is_continued_where_that_helps(l1_ratio):
     assert extrapolate(loss, last, before, -0.5, penalty, l1_ratio) is last
 
 
-def step_of(score, log_loss) -> Step:
-    return Step(1.0, 1.0, 1.0, None, score, 0.0, log_loss, 0.0, 1, 1, 1.0, 0.0, 1, True)
+def step_of(score, log_loss, nonzero=1) -> Step:
+    return Step(1.0, 1.0, 1.0, None, score, 0.0, log_loss, 0.0, nonzero, 1, 1.0, 0.0, 1, True)
 
 
 def test_best_step():
@@ -154,3 +168,12 @@ def test_best_step():
     assert best_step(steps) == 2
     assert best_step(steps[:2]) == 1
     assert best_step(steps[:1]) == 0
+
+
+def test_a_step_with_too_many_weights_is_not_the_best():
+    steps = [step_of(0.5, 0.3, 2), step_of(0.7, 0.2, 5), step_of(0.9, 0.1, 9)]
+    assert best_step(steps, 9) == 2
+    assert best_step(steps, 8.5) == 1
+    assert best_step(steps, 4) == 0
+    # One has to be it.
+    assert best_step(steps[1:], 4) == 0

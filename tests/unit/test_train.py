@@ -63,6 +63,17 @@ def test_the_scale_is_a_choice():
     np.testing.assert_allclose(probe.coefficients, W, atol=1e-3 * np.abs(W).max())
 
 
+def test_a_probe_has_no_more_weights_than_asked():
+    X, task = split_problem(noise=2.0)
+    options = OPTIONS | {"penalties": "auto", "path_ratio": 0.001}
+    dense = train_probe(X, task, options)
+    assert np.count_nonzero(dense.coefficients) > 0.3 * dense.coefficients.size
+    sparse = train_probe(X, task, options | {"max_density": 0.3})
+    assert 0 < np.count_nonzero(sparse.coefficients) <= 0.3 * sparse.coefficients.size
+    allowed = [step.score for step in dense.steps if step.nonzero <= 0.3 * 60]
+    assert sparse.validation_score == pytest.approx(max(allowed), abs=0.02)
+
+
 def test_constant_features_have_zero_rows():
     X, task = split_problem()
     for values in X.values():

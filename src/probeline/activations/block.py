@@ -28,22 +28,45 @@ def _advice(dtype: torch.dtype) -> str:
 
 
 class _Flight:
-    """A batch on its way to the host, in pinned memory where it comes from CUDA."""
+    """A batch on its way to the host: all of it in one copy where it comes from CUDA.
 
-    def __init__(self, rows, pooled, values, largest):
-        self.rows, self.pooled = rows, pooled
-        self._event = None
-        self._values, self._largest = values, largest
-        if values.device.type == "cuda":
-            self._values, self._largest = _pinned(values), _pinned(largest)
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (B,)
+    pooled : dict of str to torch.Tensor, each (B, width) float32
+        By shard, in the order of computation.
+    """
+
+    def __init__(self, rows: np.ndarray, pooled: dict[str, torch.Tensor], stored: torch.dtype):
+        self.rows, self._pooled = rows, pooled
+        pooled = list(pooled.values())
+        # NaN and infinity come through as such, so one pair of numbers per tensor tells all.
+        ends = torch.stack([torch.stack(values.aminmax()) for values in pooled])
+        self._largest = ends.abs().amax(1)
+        self._joined = self._event = None
+        if pooled[0].device.type != "cpu":
+            self._joined = torch.cat([values.to(stored) for values in pooled], 1)
+        if pooled[0].device.type == "cuda":
+            self._joined, self._largest = _pinned(self._joined), _pinned(self._largest)
             self._event = torch.cuda.Event()
             self._event.record()
 
-    def landed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values and their largest size by tensor, on the host."""
+    def largest(self) -> dict[str, float]:
+        """The largest size of a value, by shard; waits for it."""
         if self._event is not None:
             self._event.synchronize()
-        return self._values.cpu(), self._largest.cpu()
+        return dict(zip(self._pooled, self._largest.tolist(), strict=True))
+
+    def landed(self) -> dict[str, torch.Tensor]:
+        """The values on the host, by shard; after `largest`."""
+        if self._joined is None:
+            return self._pooled
+        widths = [values.shape[1] for values in self._pooled.values()]
+        return dict(zip(self._pooled, self._joined.cpu().split(widths, 1), strict=True))
+
+    def exact(self, name: str) -> torch.Tensor:
+        """One shard's values as they were pooled, float32 on the host."""
+        return self._pooled[name].cpu()
 
 
 def _pinned(values: torch.Tensor) -> torch.Tensor:
@@ -53,7 +76,8 @@ def _pinned(values: torch.Tensor) -> torch.Tensor:
 
 
 class Block:
-    """Memory of one block: (block rows, columns of all shards) of the storage dtype.
+    """Memory of two blocks, (block rows, width) of the storage dtype for each shard of each: one
+    is filled while the other may still be on its way to the disk.
 
     Parameters
     ----------
@@ -68,26 +92,29 @@ class Block:
         self._where = where
         self._dtype = dtype
         self._half = plan.storage_dtype == "float16"
-        stored = torch.float16 if self._half else torch.float32
+        self._stored = torch.float16 if self._half else torch.float32
         self._poolings = plan.poolings
-        self._values = torch.empty((plan.block, sum(plan.widths.values())), dtype=stored)
-        self._columns: dict[str, slice] = {}
+        self._filled, self._free = (
+            {
+                name: torch.empty((plan.block, width), dtype=self._stored)
+                for name, width in plan.widths.items()
+            }
+            for _ in range(2)
+        )
         self._names: dict[tuple[str, int, str], str] = {}
-        start = 0
-        for name, width in plan.widths.items():
+        for name in plan.widths:
             representation, pooling, layer = parse_name(name)
-            self._columns[name] = slice(start, start + width)
             self._names[representation, layer, pooling] = name
-            start += width
         self._pending: dict[str, torch.Tensor] = {}
         self._flight: _Flight | None = None
         self._rows = 0
         self._start = 0
 
     def begin(self, start: int, stop: int) -> None:
-        """Begin the block of dataset rows `start` to `stop`."""
+        """Begin the block of dataset rows `start` to `stop`; the one before stays as it is."""
         self._start, self._rows = start, stop - start
         self._pending, self._flight = {}, None
+        self._filled, self._free = self._free, self._filled
 
     def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
         """Pool one activation of the batch that is running; a sink of `Watch`."""
@@ -105,15 +132,11 @@ class Block:
             If a value of the batch before is NaN or infinite, or too large for float16 storage.
         """
         self._land()
-        pooled = [self._pending[name] for name in self._columns]
-        # NaN and infinity come through as such, so one pair of numbers per tensor tells all.
-        ends = torch.stack([torch.stack(values.aminmax()) for values in pooled])
-        joined = torch.cat([values.to(self._values.dtype) for values in pooled], 1)
-        self._flight = _Flight(rows, self._pending, joined, ends.abs().amax(1))
-        self._pending = {}
+        self._flight, self._pending = _Flight(rows, self._pending, self._stored), {}
 
     def parts(self) -> dict[str, np.ndarray]:
-        """The block's rows of each shard, by file name: (rows, width), C order on writing.
+        """The block's rows of each shard, by file name: (rows, width), C order; kept until the
+        next block but one is begun.
 
         Raises
         ------
@@ -121,22 +144,21 @@ class Block:
             As `add`, of the last batch.
         """
         self._land()
-        values = self._values[: self._rows].numpy()
-        return {name: values[:, columns] for name, columns in self._columns.items()}
+        return {name: values[: self._rows].numpy() for name, values in self._filled.items()}
 
     def _land(self) -> None:
         """Put the batch that is on its way into place."""
         flight, self._flight = self._flight, None
         if flight is None:
             return
-        values, largest = flight.landed()
         limit = _LARGEST_HALF if self._half else torch.finfo(torch.float32).max
-        if not bool((largest <= limit).all()):
-            fine = dict(zip(self._columns, (largest <= limit).tolist(), strict=True))
+        for name, largest in flight.largest().items():
             # The first in order of computation: what comes after it is its doing.
-            name = next(name for name in flight.pooled if not fine[name])
-            self._refuse(name, flight.rows, flight.pooled[name].cpu())
-        self._values[torch.from_numpy(flight.rows)] = values
+            if not largest <= limit:
+                self._refuse(name, flight.rows, flight.exact(name))
+        rows = torch.from_numpy(flight.rows)
+        for name, values in flight.landed().items():
+            self._filled[name][rows] = values.to(self._stored)
 
     def _refuse(self, name: str, rows: np.ndarray, values: torch.Tensor) -> None:
         representation, pooling, layer = parse_name(name)

@@ -32,9 +32,9 @@ from probeline.models.weights import files_hash
 
 logger = logging.getLogger(__name__)
 
-# A block's pooled values are held in memory until they are written: blocks of wide models are
-# smaller than `block_texts` so that this much is never exceeded.
-BLOCK_BYTES = 512 << 20
+# The pooled values of a block are held in memory until they are written, those of the next beside
+# them: blocks of wide models are smaller than `block_texts` so that this much is never exceeded.
+BLOCK_BYTES = 256 << 20
 _SPARE_BYTES = 1 << 20  # headers, journal, JSON files
 
 
@@ -212,17 +212,16 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
                 block.add(batch.rows)
                 progress.step(len(batch.rows))
                 count += 1
-            state.write(start, block.parts(), tokens.before)
+            parts = block.parts()
             seconds, began = time.perf_counter() - began, time.perf_counter()
-            state.commit(
-                {
-                    "block": number,
-                    "texts": stop - start,
-                    "tokens": int(tokens.lengths.sum()),
-                    "batches": count,
-                    "seconds": round(seconds, 4),
-                }
-            )
+            entry = {
+                "block": number,
+                "texts": stop - start,
+                "tokens": int(tokens.lengths.sum()),
+                "batches": count,
+                "seconds": round(seconds, 4),
+            }
+            state.save(start, parts, tokens.before, entry)
 
 
 def _tokenized(

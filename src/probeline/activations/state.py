@@ -89,22 +89,17 @@ class State:
         """Wait for the disk, also after an error: what was computed is kept."""
         self.settle()
 
-    def write(self, start: int, blocks: Mapping[str, np.ndarray], lengths: np.ndarray) -> None:
-        """Write the rows of one block, beginning at row `start`; `commit` must follow."""
-        for name, values in blocks.items():
-            self._writers[name].write(start, values)
-        with explained(self._lengths), self._lengths.open("r+b") as handle:
-            handle.seek(4 * start)
-            handle.write(lengths.astype("<i4").tobytes())
+    def save(
+        self, start: int, blocks: Mapping[str, np.ndarray], lengths: np.ndarray, entry: Mapping
+    ) -> None:
+        """Write the rows of one block, beginning at row `start`, and note it as complete as soon as
+        they are on the disk.
 
-    def commit(self, entry: Mapping) -> None:
-        """Note a block as complete as soon as its rows are on the disk.
-
-        The disk is waited for in a thread while the next block is computed; at most one block is
-        under way.
+        That is done in a thread while the next block is computed; at most one is under way, so
+        `blocks` must stay as they are until the next `save` or `settle` has returned.
         """
         self.settle()
-        self._pending = self._thread.submit(self._commit, dict(entry))
+        self._pending = self._thread.submit(self._save, start, blocks, lengths, dict(entry))
 
     def settle(self) -> None:
         """Wait for the block that is on its way to the disk; its error, if any, is raised here."""
@@ -112,7 +107,12 @@ class State:
             pending, self._pending = self._pending, None
             pending.result()
 
-    def _commit(self, entry: dict) -> None:
+    def _save(self, start: int, blocks, lengths: np.ndarray, entry: dict) -> None:
+        for name, values in blocks.items():
+            self._writers[name].write(start, values)
+        with explained(self._lengths), self._lengths.open("r+b") as handle:
+            handle.seek(4 * start)
+            handle.write(lengths.astype("<i4").tobytes())
         for writer in self._writers.values():
             writer.sync()
         _sync(self._lengths)

@@ -51,7 +51,7 @@ class Extract(Closed):
         "stops the job and is named.",
     )
     block_texts: whole(1) = Field(
-        1024,
+        512,
         description="Texts per block: the unit in which texts are sorted by length, and at which "
         "an interrupted extraction goes on.",
     )
@@ -87,8 +87,13 @@ class Probe(Closed):
         0.005, description="Automatic path: smallest penalty divided by the largest."
     )
     l1_ratio: Share = Field(
-        1.0,
+        0.2,
         description="1 = `penalty` alone (l1: lasso); between 0 and 1 = elastic net, the rest L2.",
+    )
+    max_density: Share = Field(
+        0.5,
+        description="Probes with a larger share of their weights non-zero are not chosen, and an "
+        "automatic path ends there. 1 = no limit.",
     )
     class_weight: ClassWeight = Field(
         "auto",

@@ -12,7 +12,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # Tokens per batch, padding included. On a CPU larger batches fall out of the cache (measured);
 # an accelerator wants enough rows for its matrix units.
-BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
 
 
 def resolve_device(name: str) -> torch.device:

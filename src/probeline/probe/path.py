@@ -100,7 +100,8 @@ def run_path(
         Fit -> `Evaluation` on validation.
     options : mapping
         penalties, path_length, path_ratio, tolerance, max_iterations, and optionally penalty:
-        'l1' (the default) or 'group-l1', the norm that `l1_ratio` is a share of.
+        'l1' (the default) or 'group-l1', the norm that `l1_ratio` is a share of; and max_density,
+        the share of non-zero weights beyond which an automatic path ends.
     gram : ndarray, shape (p, p), optional
         XT XT^T / n, for l1_ratio = 0; computed when missing.
 
@@ -122,7 +123,10 @@ def run_path(
         fits.append(fit)
         improved = steps[-1].score > best
         best, since_best = max(best, steps[-1].score), 0 if improved else since_best + 1
-        if options["penalties"] == "auto" and _may_stop(steps, since_best, null):
+        if options["penalties"] != "auto":
+            continue
+        too_dense = steps[-1].nonzero > densest(fit, options)
+        if too_dense or _may_stop(steps, since_best, null):
             break
     return steps, fits
 
@@ -218,7 +222,16 @@ def _step(fit, penalty, n, l1_ratio, class_weight, evaluation: Evaluation) -> St
     )
 
 
-def best_step(steps: list[Step]) -> int:
-    """Index of the best validation score; of equal ones the lowest log loss, then the first."""
-    order = [(-step.score, step.log_loss, i) for i, step in enumerate(steps)]
-    return min(order)[2]
+def densest(fit: Fit, options: Mapping) -> float:
+    """The number of non-zero weights that `max_density` allows (all of them without it)."""
+    return options.get("max_density", 1.0) * fit.coefficients.size
+
+
+def best_step(steps: list[Step], most: float = np.inf) -> int:
+    """Index of the best validation score; of equal ones the lowest log loss, then the first.
+
+    Only steps with at most `most` non-zero weights count; where there is none, the sparsest is it.
+    """
+    most = max(most, min(step.nonzero for step in steps))
+    allowed = [i for i, step in enumerate(steps) if step.nonzero <= most]
+    return min(allowed, key=lambda i: (-steps[i].score, steps[i].log_loss, i))

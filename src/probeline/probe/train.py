@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probeline.probe.matrix import Scaler, fit_scaler
-from probeline.probe.path import Step, best_step, run_paths
+from probeline.probe.path import Step, best_step, densest, run_paths
 from probeline.probe.task import TaskData
 
 
@@ -69,7 +69,7 @@ def train_probe(X: Mapping[str, np.ndarray], task: TaskData, options: Mapping) -
     XT = scaler.apply(X["train"])
     validation = scaler.apply(X["validation"])
     steps, fits = run_paths(XT, validation, task, options, l1_ratios=[options["l1_ratio"]])
-    chosen = best_step(steps)
+    chosen = best_step(steps, densest(fits[0], options))
     coefficients = np.zeros((len(scaler.kept), fits[chosen].coefficients.shape[1]), np.float32)
     coefficients[scaler.kept] = fits[chosen].coefficients
     probe = Probe(
