@@ -118,8 +118,9 @@ class Block:
 
     def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
         """Pool one activation of the batch that is running; a sink of `Watch`."""
+        pooled = pooler.pool_all(values, self._poolings)
         for pooling in self._poolings:
-            self._pending[self._names[(*key, pooling)]] = pooler.pool(values, pooling)
+            self._pending[self._names[(*key, pooling)]] = pooled[pooling]
 
     def add(self, rows: np.ndarray) -> None:
         """Send the finished batch on its way into place; `rows` are its rows within the block.

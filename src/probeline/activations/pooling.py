@@ -16,6 +16,11 @@ import torch
 from probeline.activations.names import POOLINGS
 from probeline.errors import ProbelineError, one_of
 
+_REDUCE = {
+    "max": lambda values: values.amax(1).float(),
+    "mean": lambda values: values.sum(1, dtype=torch.float32),
+}
+
 
 class Pooler:
     """Pools activations of one batch; made once per batch, used for every layer.
@@ -68,36 +73,41 @@ class Pooler:
 
         Means are accumulated in float32 at least. NaN of a real token stays NaN.
         """
-        if pooling == "first":
-            return values[self._rows, self._first].float()
-        if pooling == "last":
-            return values[self._rows, self._last].float()
-        if pooling == "max":
-            return self._max(values)
-        if pooling == "mean":
-            return self._mean(values)
-        raise ProbelineError(f"pooling {one_of(pooling, POOLINGS)}")
+        return self.pool_all(values, [pooling])[pooling]
 
-    def _max(self, values: torch.Tensor) -> torch.Tensor:
-        if self.masked:
-            if self._padding is not None:
-                values = values.masked_fill(self._padding, float("-inf"))
-            return values.amax(1).float()
-        parts = [values[rows, tokens].amax(1) for rows, tokens in self._runs]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).float()
+    def pool_all(self, values: torch.Tensor, poolings: Sequence[str]) -> dict[str, torch.Tensor]:
+        """As `pool`, for several poolings: what is read for one is in the cache for the other."""
+        for pooling in poolings:
+            if pooling not in POOLINGS:
+                raise ProbelineError(f"pooling {one_of(pooling, POOLINGS)}")
+        over_tokens = [name for name in ("mean", "max") if name in poolings]
+        reduce = self._masked if self.masked else self._by_runs
+        found = reduce(values, over_tokens) if over_tokens else {}
+        if "first" in poolings:
+            found["first"] = values[self._rows, self._first].float()
+        if "last" in poolings:
+            found["last"] = values[self._rows, self._last].float()
+        if "mean" in found:
+            # Not `mean`: it would divide in the activations' own, maybe lower, precision.
+            found["mean"] /= self._counts[:, None]
+        return found
 
-    def _mean(self, values: torch.Tensor) -> torch.Tensor:
-        # Not `mean`: it would divide in the activations' own, maybe lower, precision.
-        if self.masked:
+    def _masked(self, values: torch.Tensor, poolings: Sequence[str]) -> dict[str, torch.Tensor]:
+        found = {}
+        for pooling in poolings:
+            kept = values
             if self._padding is not None:
-                values = values.masked_fill(self._padding, 0.0)
-            total = values.sum(1, dtype=torch.float32)
-        else:
-            parts = [
-                values[rows, tokens].sum(1, dtype=torch.float32) for rows, tokens in self._runs
-            ]
-            total = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return total / self._counts[:, None]
+                neutral = float("-inf") if pooling == "max" else 0.0
+                kept = values.masked_fill(self._padding, neutral)
+            found[pooling] = _REDUCE[pooling](kept)
+        return found
+
+    def _by_runs(self, values: torch.Tensor, poolings: Sequence[str]) -> dict[str, torch.Tensor]:
+        parts: dict[str, list[torch.Tensor]] = {pooling: [] for pooling in poolings}
+        for rows, tokens in self._runs:
+            for pooling, done in parts.items():
+                done.append(_REDUCE[pooling](values[rows, tokens]))
+        return {pooling: torch.cat(done) for pooling, done in parts.items()}
 
 
 def _runs(lengths: Sequence[int], width: int, side: str) -> list[tuple[slice, slice]]:
