@@ -120,7 +120,7 @@ def test_an_automatic_path_ends_where_it_is_too_dense():
     cut, fits = run_path(XT, loss, improving(), AUTO | {"max_density": 0.4}, l1_ratio=0.5)
     end = next(i for i, count in enumerate(counts) if count > limit)
     assert cut == whole[: end + 1]
-    assert densest(fits[0], {"max_density": 0.4}) == pytest.approx(limit)
+    assert densest(fits[0].coefficients.size, {"max_density": 0.4}) == pytest.approx(limit)
     listed = AUTO | {"max_density": 0.4, "penalties": [step.C for step in whole]}
     assert len(run_path(XT, loss, improving(), listed, l1_ratio=0.5)[0]) == len(whole)
 

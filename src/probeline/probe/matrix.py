@@ -50,6 +50,11 @@ def fit_scaler(X: np.ndarray, standardize: bool = True) -> Scaler:
     for start in range(0, n, 4096):
         squares += np.square(X[start : start + 4096] - mean).sum(axis=0)
     deviation = np.sqrt(squares / n)
-    kept = deviation >= _CONSTANT * (np.abs(mean) + 1)
+    kept = is_kept(mean, deviation)
     scale = np.where(kept, deviation, 1.0) if standardize else np.ones(p)
     return Scaler(mean.astype(np.float32), scale.astype(np.float32), kept)
+
+
+def is_kept(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Which features vary enough on train to take part, see `Scaler`; bool (p,)."""
+    return deviation >= _CONSTANT * (np.abs(mean) + 1)

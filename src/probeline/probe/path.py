@@ -119,14 +119,12 @@ def run_path(
     for penalty in penalties_of(options, l1_ratio, null, n, sizes):
         start = _start(loss, steps, fits, fit, penalty, l1_ratio, sizes)
         fit = solve(XT, loss, float(penalty), start=start, **solver)
-        steps.append(_step(fit, float(penalty), n, l1_ratio, class_weight, evaluate(fit)))
+        steps.append(step_of(fit, float(penalty), n, l1_ratio, class_weight, evaluate(fit)))
         fits.append(fit)
         improved = steps[-1].score > best
         best, since_best = max(best, steps[-1].score), 0 if improved else since_best + 1
-        if options["penalties"] != "auto":
-            continue
-        too_dense = steps[-1].nonzero > densest(fit, options)
-        if too_dense or _may_stop(steps, since_best, null):
+        most = densest(fit.coefficients.size, options)
+        if options["penalties"] == "auto" and may_stop(steps, since_best, null.objective, most):
             break
     return steps, fits
 
@@ -195,14 +193,27 @@ def _start(loss, steps: list[Step], fits: list[Fit], fit: Fit, penalty, l1_ratio
     return extrapolate(loss, fits[-1], fits[-2], by, float(penalty), l1_ratio, sizes=sizes)
 
 
-def _may_stop(steps: list[Step], since_best: int, null: Fit) -> bool:
+def may_stop(steps: list[Step], since_best: int, null: float, most: float = np.inf) -> bool:
+    """Whether an automatic path ends here, `since_best` penalties after its best score.
+
+    `null` is the objective without weights, `most` the number of them that is not to be exceeded.
+    """
     # While the log loss still falls the score may only be pausing.
     falling = len(steps) > 1 and steps[-1].log_loss < steps[-2].log_loss
-    saturated = steps[-1].objective < _SATURATED * null.objective
-    return saturated or (since_best >= _PATIENCE and not falling)
+    saturated = steps[-1].objective < _SATURATED * null
+    too_dense = steps[-1].nonzero > most
+    return too_dense or saturated or (since_best >= _PATIENCE and not falling)
 
 
-def _step(fit, penalty, n, l1_ratio, class_weight, evaluation: Evaluation) -> Step:
+def step_of(
+    fit: Fit,
+    penalty: float,
+    n: int,
+    l1_ratio: float,
+    class_weight: str | None,
+    evaluation: Evaluation,
+) -> Step:
+    """The entry of a path for a fit of n rows."""
     used = fit.coefficients != 0
     return Step(
         penalty=penalty,
@@ -222,9 +233,9 @@ def _step(fit, penalty, n, l1_ratio, class_weight, evaluation: Evaluation) -> St
     )
 
 
-def densest(fit: Fit, options: Mapping) -> float:
-    """The number of non-zero weights that `max_density` allows (all of them without it)."""
-    return options.get("max_density", 1.0) * fit.coefficients.size
+def densest(weights: int, options: Mapping) -> float:
+    """How many of so many weights may be non-zero: `max_density` of the options, else all."""
+    return options.get("max_density", 1.0) * weights
 
 
 def best_step(steps: list[Step], most: float = np.inf) -> int:

@@ -12,12 +12,12 @@ import numpy as np
 
 import probeline
 from probeline.activations.names import parse_name
-from probeline.activations.shards import open_shard
+from probeline.activations.shards import Shard, open_shard
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.probe.store import write_probe
 from probeline.probe.task import TaskData, task_data
-from probeline.probe.train import train_probe
+from probeline.probe.train import Probe, train_probe
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +39,68 @@ def probe_shards(
     outputs : sequence of path
         Named like the shards: representation.pooling.layer.h5.
     options : mapping
-        The `probe` section of the configuration.
+        The `probe` section of the configuration. With `device` cuda all probes of one width are
+        trained together, see `probeline.probe.batched_stage`.
     """
+    if options.get("device", "cpu") == "cuda":
+        # Here, so that a probe on the CPU does not wait for torch.
+        from probeline.probe.batched_stage import cuda_device, probe_together
+
+        device = cuda_device()
+        probe_together(shards, outputs, dataset_folder, task_name, options, metric, device=device)
+        return
     dataset = read_dataset(dataset_folder, texts=False)
     task = task_data(dataset, task_name, metric)
+    for shard, output in zip(shards_of(outputs, shards), outputs, strict=True):
+        _probe_one(shard, output, dataset, task, options)
+
+
+def shards_of(
+    outputs: Sequence[str | os.PathLike], shards: Sequence[str | os.PathLike]
+) -> list[str | os.PathLike]:
+    """The shard of each output, by its file name.
+
+    Raises
+    ------
+    ProbelineError
+        If one is missing.
+    """
     by_name = {Path(shard).name: shard for shard in shards}
     for output in outputs:
-        shard = by_name.get(Path(output).name)
-        if shard is None:
+        if Path(output).name not in by_name:
             raise ProbelineError(f"{output}: there is no shard of this name among the inputs")
-        _probe_one(shard, output, dataset, task, options)
+    return [by_name[Path(output).name] for output in outputs]
 
 
 def _probe_one(shard_path, output, dataset: Dataset, task: TaskData, options: Mapping) -> None:
     started = time.perf_counter()
-    representation, pooling, layer = parse_name(Path(output).name)
     X, meta = read_rows(shard_path, dataset, task)
     probe = train_probe(X, task, options)
     seconds = time.perf_counter() - started
+    keep_probe(output, probe, dataset, task, model=meta["model"], device="cpu", seconds=seconds)
+
+
+def keep_probe(
+    output: str | os.PathLike,
+    probe: Probe,
+    dataset: Dataset,
+    task: TaskData,
+    *,
+    model: str,
+    device: str,
+    seconds: float,
+) -> None:
+    """Write a probe with what it is about, and log how it did.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+        Where it was trained.
+    seconds : float
+        What its training took, reading included; its share of what all took that were trained
+        together.
+    """
+    representation, pooling, layer = parse_name(Path(output).name)
     step = probe.step
     write_probe(
         output,
@@ -68,10 +112,11 @@ def _probe_one(shard_path, output, dataset: Dataset, task: TaskData, options: Ma
             "labels": list(task.labels),
             "multilabel": task.multilabel,
             "metric": task.metric,
-            "model": meta["model"],
+            "model": model,
             "representation": representation,
             "pooling": pooling,
             "layer": layer,
+            "device": device,
             "seconds": seconds,
             "version": probeline.__version__,
         },
@@ -99,9 +144,12 @@ def read_rows(
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Read a shard's activations of the task's rows: ({split: float32 (n, width)}, attributes)."""
     with open_shard(path, {"dataset_fingerprint": dataset.fingerprint}) as shard:
-        X = {}
-        for split, rows in task.rows.items():
-            part = shard.read(rows=dataset.split(split))
-            start = dataset.split(split).start
-            X[split] = part if len(rows) == len(part) else part[rows - start]
+        X = {split: read_split(shard, dataset, task, split) for split in task.rows}
         return X, shard.meta
+
+
+def read_split(shard: Shard, dataset: Dataset, task: TaskData, split: str) -> np.ndarray:
+    """Read a shard's activations of the task's rows of one split: float32 (n, width)."""
+    place, rows = dataset.split(split), task.rows[split]
+    part = shard.read(rows=place)
+    return part if len(rows) == len(part) else part[rows - place.start]

@@ -69,7 +69,7 @@ def train_probe(X: Mapping[str, np.ndarray], task: TaskData, options: Mapping) -
     XT = scaler.apply(X["train"])
     validation = scaler.apply(X["validation"])
     steps, fits = run_paths(XT, validation, task, options, l1_ratios=[options["l1_ratio"]])
-    chosen = best_step(steps, densest(fits[0], options))
+    chosen = best_step(steps, densest(fits[0].coefficients.size, options))
     coefficients = np.zeros((len(scaler.kept), fits[chosen].coefficients.shape[1]), np.float32)
     coefficients[scaler.kept] = fits[chosen].coefficients
     probe = Probe(
