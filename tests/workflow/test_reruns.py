@@ -66,6 +66,8 @@ EDITS = {
     ),
     "layers_per_job": ([("probe.layers_per_job", 1)], table()),
     "probe.path_length": ([("probe.path_length", 5)], table(*FROM_PROBE)),
+    # One job instead of one per representation and pooling.
+    "probe.device": ([("probe.device", "cuda")], table(*FROM_PROBE, probe=1)),
     "probe.standardize": ([("probe.standardize", False)], table(*FROM_PROBE)),
     "metric": (
         [(f"datasets.{DATASET}.metric", "macro-f1")],
@@ -113,6 +115,7 @@ EDITS = {
             ("probe.representations", ["ffn", "hidden"]),
             ("aggregate.l1_ratios", [0]),
             ("probe.tolerance", 5e-3),
+            ("probe.device", "cpu"),
             (f"datasets.{DATASET}.encoding", ["utf-8"]),
             (f"models.{MODEL}.dtype", "float32"),
         ],

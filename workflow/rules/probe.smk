@@ -1,6 +1,6 @@
 # One rule per model, representation and group of layers; a job trains the probes of a group. Its
 # inputs are the shards of all layers, so that another grouping or choice of layers reruns nothing.
-for model in plan.models:
+for model in plan.cpu_probed_models:
     for representation in plan.representations(model):
         for number, names in enumerate(plan.chunks(model, representation)):
 
@@ -29,6 +29,33 @@ for model in plan.models:
                     lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
                 script:
                     "../scripts/probe.py"
+
+
+# On a GPU one rule per model: a job trains all of its probes together.
+for model in plan.gpu_probed_models:
+
+    rule:
+        name:
+            f"probe_{model}"
+        input:
+            dataset=dataset_artifacts,
+            shards=lambda wildcards, model=model: plan.stored_shards(wildcards.dataset, model),
+        output:
+            plan.probes("{dataset}", "{task}", model, plan.probed(model)),
+        log:
+            f"logs/probe/{{dataset}}/{{task}}/{model}.log",
+        benchmark:
+            f"results/benchmarks/probe/{{dataset}}/{{task}}/{model}.tsv"
+        conda:
+            "../../envs/gpu.yaml"
+        threads: 2
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        params:
+            lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
+        script:
+            "../scripts/probe.py"
 
 
 rule sparsify:

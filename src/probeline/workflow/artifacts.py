@@ -24,6 +24,18 @@ class Artifacts(Sources):
             "manifest": f"{folder}/dataset.json",
         }
 
+    @property
+    def cpu_probed_models(self) -> list[str]:
+        """Models whose probes are trained by jobs of some layers each; none with a GPU."""
+        return [] if self.config.probe.device == "cuda" else list(self.models)
+
+    @property
+    def gpu_probed_models(self) -> list[str]:
+        """Models whose probes are trained by one job on a GPU each; none without one."""
+        if self.config.probe.device != "cuda":
+            return []
+        return [model for model in self.models if self.probed(model)]
+
     def layers(self, model: str, representation: str) -> list[int]:
         """Layers that are probed."""
         wanted = self.config.probe.layers

@@ -1,0 +1,72 @@
+"""Where probes are trained: rules of some layers each on the CPU, one rule per model on a GPU."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import snake
+import tiny_project
+from tiny_project import CONFIG, DATASET, MODEL, TASK, edited
+
+PROBES = f"results/probes/{DATASET}/{TASK}/{MODEL}"
+
+
+def dry_run(folder, config) -> str:
+    tiny_project.write_config(folder / "config.yaml", config)
+    return snake.run(folder, "-n")
+
+
+def probe_rules(printed: str) -> list[str]:
+    return sorted(job.rule for job in snake.jobs(printed) if job.stage == "probe")
+
+
+def test_one_job_of_a_model_on_a_gpu(project):
+    apart = dry_run(project, CONFIG)
+    assert probe_rules(apart) == [f"probe_{MODEL}_ffn_0"] * 2 + [f"probe_{MODEL}_hidden_0"] * 2
+    together = dry_run(project, edited(("probe.device", "cuda")))
+    assert probe_rules(together) == [f"probe_{MODEL}"]
+    # The same files, and a GPU is asked for.
+    (block,) = re.findall(rf"^rule probe_{MODEL}:\n(?:    .*\n)+", together, re.MULTILINE)
+    expected = {
+        f"{PROBES}/{representation}.{pooling}.{layer:02d}.h5"
+        for representation, first in (("ffn", 1), ("hidden", 0))
+        for pooling in ("max", "mean")
+        for layer in range(first, 3)
+    }
+    (outputs,) = re.findall(r"^    output: (.+)$", block, re.MULTILINE)
+    assert set(outputs.split(", ")) == expected
+    assert "gpu=1" in block
+    # Jobs that follow are the same.
+    others = [
+        [(job.rule, sorted(job.wildcards.items())) for job in snake.jobs(printed)]
+        for printed in (apart, together)
+    ]
+    apart, together = ([job for job in jobs if "probe_" not in job[0]] for jobs in others)
+    assert sorted(apart) == sorted(together)
+
+
+def test_fewer_probes_leave_the_inputs_as_they_are(project):
+    """Neither a layer nor a pooling less is a reason to train again."""
+    blocks = []
+    for changes in ([], [("probe.layers", [1, 2]), ("probe.poolings", ["mean"])]):
+        printed = dry_run(
+            project, edited(("probe.device", "cuda"), ("combinations", None), *changes)
+        )
+        assert probe_rules(printed) == [f"probe_{MODEL}"]
+        blocks.append(re.findall(rf"^rule probe_{MODEL}:\n(?:    .*\n)+", printed, re.MULTILINE)[0])
+    inputs = [re.findall(r"^    input: (.+)$", block, re.MULTILINE) for block in blocks]
+    assert inputs[0] == inputs[1]
+
+
+def test_without_a_gpu_one_line_says_what_to_do(copied):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    tiny_project.write_config(copied / "config.yaml", edited(("probe.device", "cuda")))
+    done = snake.snakemake(copied, "--until", f"probe_{MODEL}")
+    assert done.returncode == 1
+    text = (copied / f"logs/probe/{DATASET}/{TASK}/{MODEL}.log").read_text(encoding="utf-8")
+    assert "Traceback" not in text
+    (line,) = [line for line in text.splitlines() if " ERROR " in line]
+    assert "probe.device: cuda is not available" in line and "set probe.device: cpu" in line
