@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks import data
+import numpy as np
+
+from benchmarks import data, probes
 from benchmarks.bench import Bench
 from benchmarks.extraction import Extraction, overhead
 from benchmarks.rows import Outcome, Part, combined
+from benchmarks.timing import in_processes, interleaved, medians
+from probeline.activations.names import parse_name
 from probeline.config import validate
+
+if TYPE_CHECKING:
+    import torch
 
 _REPEATS = (3, 5)
 # How often the 2,225 articles of BBC News are repeated.
@@ -42,7 +51,62 @@ def batched_probes(bench: Bench) -> Outcome:
 
     if not torch.cuda.is_available():
         return Outcome(None, None, "no CUDA device here")
-    return Outcome(None, None, "the library trains every probe on the CPU, one by one")
+    parts, notes = [], [torch.cuda.get_device_name()]
+    for name in data.available(bench, ["sst2", "banking77"]):
+        found = against_processes(bench, data.prepare(bench, name), torch.device("cuda"))
+        parts.append(Part(name, found.faster, 10.0, least=True))
+        notes.append(f"{name}: {found.note}")
+        torch.cuda.empty_cache()
+    return combined(parts, notes)
+
+
+@dataclass(frozen=True)
+class Together:
+    """How many times faster all probes are trained together, and the words."""
+
+    faster: float
+    note: str
+
+
+def against_processes(bench: Bench, prepared: data.Prepared, device: torch.device) -> Together:
+    """All probes of a dataset's shards on a device, against the CPU path in `threads` processes.
+
+    The device's side reads the shards, copies and scales them in its time; reading is not in the
+    time of the CPU's.
+    """
+    from probeline.probe.batched_stage import probe_together
+    from probeline.probe.store import read_probe
+
+    out = bench.folder("together")
+    outputs = [out / shard.name for shard in prepared.shards]
+    options, task = prepared.probe_options, prepared.task
+    jobs = [(prepared.dataset_folder, prepared.metric, path, options) for path in prepared.shards]
+    # The long ones first, so that no process is left alone with one of them.
+    jobs.sort(key=lambda job: parse_name(job[2].name)[0] != "ffn")
+    one_by_one: list[probes.Trained] = []
+    place = (prepared.dataset_folder, "label", options, prepared.metric)
+
+    def on_device() -> None:
+        probe_together(prepared.shards, outputs, *place, device=device)
+
+    def on_cpu() -> None:
+        one_by_one[:] = in_processes(probes.train, jobs, bench.threads)
+
+    # Libraries are loaded and the device is woken before the clock runs.
+    probe_together(prepared.shards[:1], outputs[:1], *place, device=device)
+    sides = {"together": on_device, "apart": on_cpu}
+    seconds = medians(interleaved(sides, bench.size(*_REPEATS), once=["apart"]))
+    trained = [read_probe(path)[0] for path in outputs]
+    scores = [np.mean([probe.validation_score for probe in trained])]
+    scores.append(np.mean([probe.score for probe in one_by_one]))
+    apart, together = seconds["apart"], seconds["together"]
+    note = (
+        f"{len(task.rows['train']):,} texts, {task.classes} classes, {len(outputs)} shards; "
+        f"{together:.2f} s, reading included, against {apart:.1f} s in {bench.threads} processes; "
+        f"mean validation {task.metric} {scores[0]:.4f} against {scores[1]:.4f}; largest gap "
+        f"{max(probe.step.gap for probe in trained):.0e}"
+    )
+    return Together(apart / together, note)
 
 
 def models() -> dict:

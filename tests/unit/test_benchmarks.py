@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import re
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline import config_of
 from rich.console import Console
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from small_project import make_project
 from tiny_models import build
 from typer.testing import CliRunner
 
@@ -342,3 +344,18 @@ def test_gpu_rows_need_a_gpu(bench, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     expected = Outcome(None, None, "no CUDA device here")
     assert gpu.extraction(bench) == gpu.batched_probes(bench) == expected
+
+
+def test_probes_trained_together_are_compared_with_those_of_processes(bench, tmp_path):
+    import torch
+
+    project = make_project(tmp_path / "project")
+    entry = {"loader": "json", "path": "none", "splits": {"validation": 0.1, "test": 0.1}}
+    config = validate({"models": {"m": data.MODEL}, "datasets": {"made": entry}})
+    shards = tmp_path / "project" / "activations"
+    prepared = data.Prepared("made", config, project.data, shards)
+    found = gpu.against_processes(bench, prepared, torch.device("cpu"))
+    assert found.faster > 0
+    assert "120 texts, 4 classes, 14 shards; " in found.note
+    together, apart = re.search(r"accuracy ([0-9.]+) against ([0-9.]+);", found.note).groups()
+    assert float(together) == pytest.approx(float(apart), abs=0.02)
