@@ -105,7 +105,7 @@ def datasets(jobs) -> set[str]:
 def test_a_configuration_given_stands_alone(elsewhere):
     found = snake.planned(elsewhere, "--configfile", elsewhere / "mine.yaml")
     assert datasets(found) == {tiny_project.DATASET}
-    assert {job.rule for job in found if job.stage == "extract"} == {"extract_tiny"}
+    assert {job.rule for job in found if job.stage == "extract"} == {"extract_notes.tiny"}
 
 
 def test_the_working_directorys_own_configuration_is_used(project):
@@ -311,5 +311,45 @@ def test_names_of_models_and_datasets_may_hold_what_the_configuration_allows(pro
     )
     tiny_project.write_config(project / "config.yaml", config)
     found = snake.planned(project)
-    assert {job.rule for job in found if job.stage == "extract"} == {f"extract_{n}" for n in names}
+    rules = {f"extract_{dataset}.{model}" for dataset in names for model in names}
+    assert {job.rule for job in found if job.stage == "extract"} == rules
     assert datasets(found) == set(names)
+
+
+def test_pairs_whose_names_join_alike_have_rules_of_their_own(project, tiny_model):
+    entry = tiny_project.CONFIG["datasets"][tiny_project.DATASET]
+    config = edited(
+        ("models", {name: {"path": str(tiny_model)} for name in ("b_c", "c")}),
+        ("datasets", dict.fromkeys(("a", "a_b"), entry)),
+    )
+    tiny_project.write_config(project / "config.yaml", config)
+    assert snake.stages(snake.planned(project))["extract"] == 4
+
+
+def test_extraction_has_no_wildcards(project):
+    # Else Snakemake tries all shards of all models for every one: most of a large dry run.
+    extractions = [job for job in snake.planned(project) if job.stage == "extract"]
+    assert [job.wildcards for job in extractions] == [{}]
+
+
+def test_models_of_another_depth_have_probe_rules_of_their_own(project, tiny_model):
+    deeper = shutil.copytree(tiny_model, project / "deeper")
+    path = deeper / "config.json"
+    shape = json.loads(path.read_text(encoding="utf-8")) | {"num_hidden_layers": 3}
+    path.write_text(json.dumps(shape), encoding="utf-8")
+    config = edited(
+        ("models.twin", {"path": str(tiny_model)}),
+        ("models.deeper", {"path": "./deeper"}),
+        ("probe.layers_per_job", 2),
+    )
+    tiny_project.write_config(project / "config.yaml", config)
+    rules: dict[str, set[str]] = {}
+    for job in snake.planned(project):
+        if job.stage == "probe":
+            rules.setdefault(job.wildcards["model"], set()).add(job.rule)
+    both = {"probe_hidden_0_00-01", "probe_ffn_0_01-02"}
+    assert rules == {
+        "tiny": both | {"probe_hidden_1_02"},
+        "twin": both | {"probe_hidden_1_02"},
+        "deeper": both | {"probe_hidden_1_02-03", "probe_ffn_1_03"},
+    }

@@ -13,27 +13,29 @@ rule fetch:
         "../scripts/fetch.py"
 
 
-# One rule per model: how many shards there are is the model's. All are named, so that `--cache` can
-# share them; a cached rule may hold no benchmark, timing.json stands in.
-for model in plan.models:
+# One rule per pair, without wildcards: of rules whose outputs begin alike up to the first wildcard,
+# Snakemake tries each for every file, and shards are most of a run's files. All are named, so that
+# `--cache` can share them; a cached rule may hold no benchmark, timing.json stands in.
+for dataset, model in plan.pairs:
 
     rule:
         name:
-            f"extract_{model}"
+            # No name of the configuration holds a dot: two pairs never have one rule's name.
+            f"extract_{dataset}.{model}"
         input:
-            texts="results/datasets/{dataset}/texts.parquet",
-            manifest="results/datasets/{dataset}/texts.json",
+            texts=f"results/datasets/{dataset}/texts.parquet",
+            manifest=f"results/datasets/{dataset}/texts.json",
             model=plan.model_files(model),
             pinned=f"results/models/{model}.json" if plan.is_fetched(model) else [],
         output:
             multiext(
-                f"results/activations/{{dataset}}/{model}/",
+                f"results/activations/{dataset}/{model}/",
                 *plan.shard_names(model),
                 "tokens.json",
                 "timing.json",
             ),
         log:
-            f"logs/extract/{{dataset}}/{model}.log",
+            f"logs/extract/{dataset}/{model}.log",
         cache: "omit-software"
         conda:
             "../../envs/gpu.yaml"

@@ -1,34 +1,33 @@
-# One rule per model, representation and group of layers; a job trains the probes of a group. Its
-# inputs are the shards of all layers, so that another grouping or choice of layers reruns nothing.
-for model in plan.cpu_probed_models:
-    for representation in plan.representations(model):
-        for number, names in enumerate(plan.chunks(model, representation)):
+# On CPUs one rule per group of layers, which all models that have it share; a job trains the probes of a
+# group. Its inputs are the shards of all layers, so that another grouping or choice of layers reruns
+# nothing.
+for group, models in plan.probe_groups().items():
 
-            rule:
-                name:
-                    f"probe_{model}_{representation}_{number}"
-                input:
-                    dataset=dataset_artifacts,
-                    shards=lambda wildcards, model=model, representation=representation: (
-                        plan.stored_shards(
-                            wildcards.dataset, model, (representation, wildcards.pooling)
-                        )
-                    ),
-                output:
-                    [f"results/probes/{{dataset}}/{{task}}/{model}/{name}" for name in names],
-                log:
-                    f"logs/probe/{{dataset}}/{{task}}/{model}/{representation}.{{pooling}}.{number}.log",
-                benchmark:
-                    f"results/benchmarks/probe/{{dataset}}/{{task}}/{model}/{representation}.{{pooling}}.{number}.tsv"
-                conda:
-                    "../../envs/cpu.yaml"
-                threads: 1
-                resources:
-                    mem_mb=lambda wildcards, attempt: 4000 * attempt,
-                params:
-                    lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
-                script:
-                    "../scripts/probe.py"
+    rule:
+        name:
+            group.rule
+        input:
+            dataset=dataset_artifacts,
+            shards=lambda wildcards, representation=group.representation: plan.stored_shards(
+                wildcards.dataset, wildcards.model, (representation, wildcards.pooling)
+            ),
+        output:
+            [f"results/probes/{{dataset}}/{{task}}/{{model}}/{name}" for name in group.names],
+        log:
+            f"logs/probe/{{dataset}}/{{task}}/{{model}}/{group.representation}.{{pooling}}.{group.number}.log",
+        benchmark:
+            f"results/benchmarks/probe/{{dataset}}/{{task}}/{{model}}/{group.representation}.{{pooling}}.{group.number}.tsv"
+        wildcard_constraints:
+            model="|".join(models),
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        params:
+            lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
+        script:
+            "../scripts/probe.py"
 
 
 # On a GPU one rule per model: a job trains all of its probes together.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from probeline.errors import ProbelineError, one_of
 from probeline.models.reference import ModelShape
@@ -38,8 +39,11 @@ def layers_of(shape: ModelShape, representation: str) -> range:
     return range(1 if representation.endswith("ffn") else 0, blocks + 1)
 
 
+@cache
 def shard_name(shape: ModelShape, representation: str, pooling: str, layer: int) -> str:
     """Return `{representation}.{pooling}.{layer}.h5`, the layer with 2 digits (3 where L > 99).
+
+    Cached: while a workflow is planned, each job that reads a shard asks for its name.
 
     Raises
     ------

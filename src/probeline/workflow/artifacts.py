@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from probeline.activations.names import layers_of, shard_name, shard_names
 from probeline.config import PATH_TASK
@@ -11,6 +12,30 @@ from probeline.workflow.sources import Sources
 # Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
 # its start, and a model of any size still gives several jobs.
 _NEURONS_PER_JOB = 10_000
+
+
+@dataclass(frozen=True)
+class ProbeGroup:
+    """Layers whose probes one job trains.
+
+    Parameters
+    ----------
+    representation : str
+    number : int
+        Which of a model's groups it is.
+    names : tuple of str
+        File names of the probes, `{pooling}` left open.
+    """
+
+    representation: str
+    number: int
+    names: tuple[str, ...]
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule, which ends in the first and the last layer."""
+        ends = dict.fromkeys(name.split(".")[-2] for name in (self.names[0], self.names[-1]))
+        return f"probe_{self.representation}_{self.number}_{'-'.join(ends)}"
 
 
 class Artifacts(Sources):
@@ -23,11 +48,6 @@ class Artifacts(Sources):
             "labels": f"{folder}/labels.parquet",
             "manifest": f"{folder}/dataset.json",
         }
-
-    @property
-    def cpu_probed_models(self) -> list[str]:
-        """Models whose probes are trained by jobs of some layers each; none with a GPU."""
-        return [] if self.config.probe.device == "cuda" else list(self.models)
 
     @property
     def gpu_probed_models(self) -> list[str]:
@@ -50,18 +70,29 @@ class Artifacts(Sources):
             for layer in self.layers(model, representation)
         ]
 
-    def chunks(self, model: str, representation: str) -> list[list[str]]:
-        """File names of the probes of one job, `{pooling}` left open."""
-        shape = self.shapes[model]
-        names = [
-            shard_name(shape, representation, "mean", layer).replace(".mean.", ".{pooling}.")
-            for layer in self.layers(model, representation)
-        ]
+    def probe_groups(self) -> dict[ProbeGroup, list[str]]:
+        """Groups of layers, each with the models that have it: fewer rules than one per model.
+
+        None where a GPU trains all probes of a model together.
+        """
+        found: dict[ProbeGroup, list[str]] = {}
+        if self.config.probe.device == "cuda":
+            return found
+        for model in self.models:
+            for representation in self.representations(model):
+                for group in self._groups(model, representation):
+                    found.setdefault(group, []).append(model)
+        return found
+
+    def _groups(self, model: str, representation: str) -> Iterator[ProbeGroup]:
+        names = self.names(model, representation, "mean")
+        opened = tuple(name.replace(".mean.", ".{pooling}.") for name in names)
         size = self.config.probe.layers_per_job
         if size == "auto":
             # By the model alone, so that no other edit moves a probe to another job.
-            size = max(1, _NEURONS_PER_JOB // (shape.width(representation) or 1024))
-        return [names[i : i + size] for i in range(0, len(names), size)]
+            size = max(1, _NEURONS_PER_JOB // (self.shapes[model].width(representation) or 1024))
+        for number, start in enumerate(range(0, len(opened), size)):
+            yield ProbeGroup(representation, number, opened[start : start + size])
 
     def shards(self, dataset: str, model: str, sources: list[tuple[str, str]]) -> list[str]:
         """Shards of the probed layers."""
