@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,20 +34,19 @@ class _Flight:
     Parameters
     ----------
     rows : ndarray of int64, shape (B,)
-    pooled : dict of str to torch.Tensor, each (B, width) float32
+    pooled : dict of str to torch.Tensor, each (B, width)
         By shard, in the order of computation.
+    ends : list of torch.Tensor
+        The lowest and the highest value of each before it was rounded.
     """
 
-    def __init__(self, rows: np.ndarray, pooled: dict[str, torch.Tensor], stored: torch.dtype):
+    def __init__(self, rows: np.ndarray, pooled: dict[str, torch.Tensor], ends: list[torch.Tensor]):
         self.rows, self._pooled = rows, pooled
-        pooled = list(pooled.values())
-        # NaN and infinity come through as such, so one pair of numbers per tensor tells all.
-        ends = torch.stack([torch.stack(values.aminmax()) for values in pooled])
-        self._largest = ends.abs().amax(1)
+        self._largest = torch.stack(ends).view(-1, 2).abs().amax(1)
         self._joined = self._event = None
-        if pooled[0].device.type != "cpu":
-            self._joined = torch.cat([values.to(stored) for values in pooled], 1)
-        if pooled[0].device.type == "cuda":
+        if ends[0].device.type != "cpu":
+            self._joined = torch.cat(list(pooled.values()), 1)
+        if ends[0].device.type == "cuda":
             self._joined, self._largest = _pinned(self._joined), _pinned(self._largest)
             self._event = torch.cuda.Event()
             self._event.record()
@@ -63,10 +63,6 @@ class _Flight:
             return self._pooled
         widths = [values.shape[1] for values in self._pooled.values()]
         return dict(zip(self._pooled, self._joined.cpu().split(widths, 1), strict=True))
-
-    def exact(self, name: str) -> torch.Tensor:
-        """One shard's values as they were pooled, float32 on the host."""
-        return self._pooled[name].cpu()
 
 
 def _pinned(values: torch.Tensor) -> torch.Tensor:
@@ -106,6 +102,7 @@ class Block:
             representation, pooling, layer = parse_name(name)
             self._names[representation, layer, pooling] = name
         self._pending: dict[str, torch.Tensor] = {}
+        self._ends: list[torch.Tensor] = []
         self._flight: _Flight | None = None
         self._rows = 0
         self._start = 0
@@ -113,14 +110,17 @@ class Block:
     def begin(self, start: int, stop: int) -> None:
         """Begin the block of dataset rows `start` to `stop`; the one before stays as it is."""
         self._start, self._rows = start, stop - start
-        self._pending, self._flight = {}, None
+        self._pending, self._ends, self._flight = {}, [], None
         self._filled, self._free = self._free, self._filled
 
     def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
         """Pool one activation of the batch that is running; a sink of `Watch`."""
         pooled = pooler.pool_all(values, self._poolings)
         for pooling in self._poolings:
-            self._pending[self._names[(*key, pooling)]] = pooled[pooling]
+            # At once, while they are in the cache. NaN and infinity come through as such, so that
+            # one pair of numbers per tensor tells all.
+            self._ends += pooled[pooling].aminmax()
+            self._pending[self._names[(*key, pooling)]] = pooled[pooling].to(self._stored)
 
     def add(self, rows: np.ndarray) -> None:
         """Send the finished batch on its way into place; `rows` are its rows within the block.
@@ -133,7 +133,8 @@ class Block:
             If a value of the batch before is NaN or infinite, or too large for float16 storage.
         """
         self._land()
-        self._flight, self._pending = _Flight(rows, self._pending, self._stored), {}
+        self._flight = _Flight(rows, self._pending, self._ends)
+        self._pending, self._ends = {}, []
 
     def parts(self) -> dict[str, np.ndarray]:
         """The block's rows of each shard, by file name: (rows, width), C order; kept until the
@@ -153,26 +154,24 @@ class Block:
         if flight is None:
             return
         limit = _LARGEST_HALF if self._half else torch.finfo(torch.float32).max
-        for name, largest in flight.largest().items():
+        largest, values = flight.largest(), flight.landed()
+        for name, size in largest.items():
             # The first in order of computation: what comes after it is its doing.
-            if not largest <= limit:
-                self._refuse(name, flight.rows, flight.exact(name))
+            if not size <= limit:
+                self._refuse(name, flight.rows, values[name], size)
         rows = torch.from_numpy(flight.rows)
-        for name, values in flight.landed().items():
-            self._filled[name][rows] = values.to(self._stored)
+        for name, part in values.items():
+            self._filled[name][rows] = part
 
-    def _refuse(self, name: str, rows: np.ndarray, values: torch.Tensor) -> None:
+    def _refuse(self, name: str, rows: np.ndarray, values: torch.Tensor, largest: float) -> None:
         representation, pooling, layer = parse_name(name)
-        broken = (~torch.isfinite(values)).any(1)
-        if broken.any():
-            row = self._start + int(rows[int(broken.nonzero()[0])])
+        row = self._start + int(rows[int((~torch.isfinite(values)).any(1).nonzero()[0])])
+        if math.isfinite(largest):
             raise ProbelineError(
-                f"{self._where}: NaN or infinite value in row {row}, '{representation}' layer "
-                f"{layer} ({pooling}); {_advice(self._dtype)}"
+                f"{name}: row {row} has the value {largest:.6g}, too large for float16 (at most "
+                f"{_LARGEST_HALF:.0f}); set `storage_dtype: float32`"
             )
-        place = int(values.abs().amax(1).argmax())
-        row = self._start + int(rows[place])
         raise ProbelineError(
-            f"{name}: row {row} has the value {float(values[place].abs().max()):.6g}, too large "
-            f"for float16 (at most {_LARGEST_HALF:.0f}); set `storage_dtype: float32`"
+            f"{self._where}: NaN or infinite value in row {row}, '{representation}' layer "
+            f"{layer} ({pooling}); {_advice(self._dtype)}"
         )

@@ -88,8 +88,9 @@ class ShardWriter:
             "complete": False,
         }
         with _writing(path), h5py.File(path, "w", locking=use_locks()) as file:
+            attrs = file.attrs  # made anew each time it is asked for
             for name, value in attributes.items():
-                file.attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
+                attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
             space = h5py.h5s.create_simple((rows, width))
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_layout(h5py.h5d.CONTIGUOUS)
