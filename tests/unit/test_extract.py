@@ -219,9 +219,9 @@ def test_overflow_of_float16_is_named(bert, data, tmp_path):
     name, _, rest = line.partition(": row ")
     found = values_of(run(data, spec_of(huge), tmp_path / "wide"))
     row = int(rest.split()[0])
-    assert np.abs(found[name][row]).max() == pytest.approx(
-        float(rest.split("value ")[1].split(",")[0]), rel=1e-4
-    )
+    assert np.abs(found[name][row]).max() > 65504
+    seen = float(rest.split("float16 (")[1].split()[0])
+    assert np.abs(np.abs(found[name]).max(axis=1) / seen - 1).min() < 1e-4
     assert not (tmp_path / "out").exists()
 
 

@@ -23,7 +23,7 @@ def probe_rules(printed: str) -> list[str]:
 
 def test_one_job_of_a_model_on_a_gpu(project):
     apart = dry_run(project, CONFIG)
-    assert probe_rules(apart) == [f"probe_{MODEL}_ffn_0"] * 2 + [f"probe_{MODEL}_hidden_0"] * 2
+    assert probe_rules(apart) == ["probe_ffn_0_01-02"] * 2 + ["probe_hidden_0_00-02"] * 2
     together = dry_run(project, edited(("probe.device", "cuda")))
     assert probe_rules(together) == [f"probe_{MODEL}"]
     # The same files, and a GPU is asked for.

@@ -168,8 +168,8 @@ class Block:
         row = self._start + int(rows[int((~torch.isfinite(values)).any(1).nonzero()[0])])
         if math.isfinite(largest):
             raise ProbelineError(
-                f"{name}: row {row} has the value {largest:.6g}, too large for float16 (at most "
-                f"{_LARGEST_HALF:.0f}); set `storage_dtype: float32`"
+                f"{name}: row {row} has a value too large for float16 ({largest:.6g} is seen, "
+                f"{_LARGEST_HALF:.0f} fits); set `storage_dtype: float32`"
             )
         raise ProbelineError(
             f"{self._where}: NaN or infinite value in row {row}, '{representation}' layer "
