@@ -30,11 +30,12 @@ class Sample:
 
 
 _QUICK = {"sst2": Sample(), "bbc": Sample(etas=(0.1, 0.6), depths=(3, 6))}
+_FFN = (("ffn", "mean"),)
 _FULL = {
-    "sst2": Sample(etas=None, depths=None),
-    "edos": Sample(),
+    "sst2": Sample(),
+    "edos": Sample(_FFN, etas=(0.4, 0.8), depths=(4, 6)),
     # 77 classes one against the rest: minutes for each of these.
-    "banking77": Sample(etas=(0.1, 0.4), depths=(3, 6), penalties=(10.0,)),
+    "banking77": Sample(_FFN, etas=(0.1, 0.4), depths=(3, 6), penalties=(1.0, 10.0)),
     "bbc": Sample(),
 }
 

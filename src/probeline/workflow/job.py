@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from probeline import logs
 @contextmanager
 def job(snakemake) -> Iterator[None]:
     """Log to the rule's log file, keep to the rule's threads, report errors in one line."""
+    # Read by the tokenizers' pool when it starts; Snakemake sets those of OpenMP and BLAS.
+    os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)
     logs.set_up(str(snakemake.log[0]) if snakemake.log else None)
     with logs.reported(), threadpool_limits(snakemake.threads):
         yield
