@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -15,11 +16,36 @@ from probeline.workflow.plan import Plan
 
 DATASET = {"loader": "hub", "path": "nobody/nothing", "splits": {"validation": 0.2, "test": 0.2}}
 WIDTHS = st.sampled_from([None, 16, 768, 1000, 3000, 20_000])
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+GPT2 = {"model_type": "gpt2", "n_layer": 200, "n_embd": 2000}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hub(tmp_path_factory):
+    """A hub cache with one model's config.json."""
+    cache = tmp_path_factory.mktemp("hub")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(cache))
+        fetch(cache, "some/model")
+        yield cache
+
+
+def fetch(cache, repo: str) -> None:
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    (folder / "snapshots" / COMMIT).mkdir(parents=True)
+    (folder / "snapshots" / COMMIT / "config.json").write_text(json.dumps(GPT2))
+
+
+def planned(models: dict, **probe) -> Plan:
+    return Plan(validate({"models": models, "datasets": {"texts": DATASET}, "probe": probe}))
 
 
 def plan_of(shapes: list[ModelShape], **probe) -> Plan:
-    models = {f"m{n}": {"path": "nobody/nothing", "layers": 200} for n in range(len(shapes))}
-    plan = Plan(validate({"models": models, "datasets": {"texts": DATASET}, "probe": probe}))
+    """A plan for models that lie in the hub cache with any shape."""
+    models = {f"m{n}": {"path": "some/model"} for n in range(len(shapes))}
+    plan = planned(models, **probe)
     plan.shapes.update(zip(models, shapes, strict=True))
     return plan
 
@@ -50,6 +76,14 @@ def test_a_job_has_the_more_layers_the_narrower_they_are(width, first):
     plan = plan_of([ModelShape(12, hidden_width=width)])
     rules = [group.rule for group in plan.probe_groups() if group.representation == "hidden"]
     assert rules[0] == f"probe_hidden_0_{first}"
+
+
+def test_groups_stay_when_a_run_fetches_the_model(hub):
+    models = {"late": {"path": "some/other", "layers": 200}}
+    before = planned(models).probe_groups()
+    fetch(hub, "some/other")
+    assert planned(models).shapes["late"].hidden_width == 2000
+    assert planned(models).probe_groups() == before
 
 
 def test_models_alike_share_their_groups(tmp_path):

@@ -90,9 +90,19 @@ class Artifacts(Sources):
         size = self.config.probe.layers_per_job
         if size == "auto":
             # By the model alone, so that no other edit moves a probe to another job.
-            size = max(1, _NEURONS_PER_JOB // (self.shapes[model].width(representation) or 1024))
+            size = max(1, _NEURONS_PER_JOB // (self._width(model, representation) or 1024))
         for number, start in enumerate(range(0, len(opened), size)):
             yield ProbeGroup(representation, number, opened[start : start + size])
+
+    def _width(self, model: str, representation: str) -> int | None:
+        """Columns of a shard, None where they are not known from the beginning of a run to its end.
+
+        With `layers:` a hub model is planned before the fetch rule has brought its config.json; the
+        jobs of a cluster, which plan again, must find the same groups.
+        """
+        if self.config.models[model].layers is not None and self.is_fetched(model):
+            return None
+        return self.shapes[model].width(representation)
 
     def shards(self, dataset: str, model: str, sources: list[tuple[str, str]]) -> list[str]:
         """Shards of the probed layers."""
