@@ -1,4 +1,4 @@
-"""Where probes are trained: rules of some layers each on the CPU, one rule per model on a GPU."""
+"""Where probes are trained: rules of some layers each on the CPU, one rule per cell on a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import tiny_project
 from tiny_project import CONFIG, DATASET, MODEL, TASK, edited
 
 PROBES = f"results/probes/{DATASET}/{TASK}/{MODEL}"
+ON_GPU = f"probe_{DATASET}.{TASK}.{MODEL}"
+BLOCK = re.compile(rf"^rule {re.escape(ON_GPU)}:\n(?:    .*\n)+", re.MULTILINE)
 
 
 def dry_run(folder, config) -> str:
@@ -25,9 +27,9 @@ def test_one_job_of_a_model_on_a_gpu(project):
     apart = dry_run(project, CONFIG)
     assert probe_rules(apart) == ["probe_ffn_0_01-02"] * 2 + ["probe_hidden_0_00-02"] * 2
     together = dry_run(project, edited(("probe.device", "cuda")))
-    assert probe_rules(together) == [f"probe_{MODEL}"]
+    assert probe_rules(together) == [ON_GPU]
     # The same files, and a GPU is asked for.
-    (block,) = re.findall(rf"^rule probe_{MODEL}:\n(?:    .*\n)+", together, re.MULTILINE)
+    (block,) = BLOCK.findall(together)
     expected = {
         f"{PROBES}/{representation}.{pooling}.{layer:02d}.h5"
         for representation, first in (("ffn", 1), ("hidden", 0))
@@ -37,6 +39,8 @@ def test_one_job_of_a_model_on_a_gpu(project):
     (outputs,) = re.findall(r"^    output: (.+)$", block, re.MULTILINE)
     assert set(outputs.split(", ")) == expected
     assert "gpu=1" in block
+    # Else Snakemake tries all probes of all models for each.
+    assert "wildcards:" not in block
     # Jobs that follow are the same.
     others = [
         [(job.rule, sorted(job.wildcards.items())) for job in snake.jobs(printed)]
@@ -53,8 +57,8 @@ def test_fewer_probes_leave_the_inputs_as_they_are(project):
         printed = dry_run(
             project, edited(("probe.device", "cuda"), ("combinations", None), *changes)
         )
-        assert probe_rules(printed) == [f"probe_{MODEL}"]
-        blocks.append(re.findall(rf"^rule probe_{MODEL}:\n(?:    .*\n)+", printed, re.MULTILINE)[0])
+        assert probe_rules(printed) == [ON_GPU]
+        blocks += BLOCK.findall(printed)
     inputs = [re.findall(r"^    input: (.+)$", block, re.MULTILINE) for block in blocks]
     assert inputs[0] == inputs[1]
 
@@ -64,7 +68,7 @@ def test_without_a_gpu_one_line_says_what_to_do(copied):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     tiny_project.write_config(copied / "config.yaml", edited(("probe.device", "cuda")))
-    done = snake.snakemake(copied, "--until", f"probe_{MODEL}")
+    done = snake.snakemake(copied, "--until", ON_GPU)
     assert done.returncode == 1
     text = (copied / f"logs/probe/{DATASET}/{TASK}/{MODEL}.log").read_text(encoding="utf-8")
     assert "Traceback" not in text

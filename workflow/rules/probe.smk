@@ -1,6 +1,6 @@
-# On CPUs one rule per group of layers, which all models that have it share; a job trains the probes of a
-# group. Its inputs are the shards of all layers, so that another grouping or choice of layers reruns
-# nothing.
+# On CPUs one rule per group of layers, which all models that have it share; a job trains the probes
+# of a group. Its inputs are the shards of all layers, so that another grouping or choice of layers
+# reruns nothing.
 for group, models in plan.probe_groups().items():
 
     rule:
@@ -30,21 +30,24 @@ for group, models in plan.probe_groups().items():
             "../scripts/probe.py"
 
 
-# On a GPU one rule per model: a job trains all of its probes together.
-for model in plan.gpu_probed_models:
+# On a GPU one job trains all probes of a cell together. A rule each, without wildcards, for the
+# reason that extraction has: Snakemake would try all probes of all models for each.
+for dataset, task, model in plan.gpu_probed_cells:
 
     rule:
         name:
-            f"probe_{model}"
+            f"probe_{dataset}.{task}.{model}"
         input:
-            dataset=dataset_artifacts,
-            shards=lambda wildcards, model=model: plan.stored_shards(wildcards.dataset, model),
+            dataset=list(plan.dataset_artifacts(dataset).values()),
+            shards=lambda wildcards, dataset=dataset, model=model: plan.stored_shards(
+                dataset, model
+            ),
         output:
-            plan.probes("{dataset}", "{task}", model, plan.probed(model)),
+            plan.probes(dataset, task, model, plan.probed(model)),
         log:
-            f"logs/probe/{{dataset}}/{{task}}/{model}.log",
+            f"logs/probe/{dataset}/{task}/{model}.log",
         benchmark:
-            f"results/benchmarks/probe/{{dataset}}/{{task}}/{model}.tsv"
+            f"results/benchmarks/probe/{dataset}/{task}/{model}.tsv"
         conda:
             "../../envs/gpu.yaml"
         threads: 2
@@ -52,7 +55,7 @@ for model in plan.gpu_probed_models:
             gpu=1,
             mem_mb=lambda wildcards, attempt: 16000 * attempt,
         params:
-            lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
+            plan.probe_params(dataset, task),
         script:
             "../scripts/probe.py"
 

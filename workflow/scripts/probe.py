@@ -9,7 +9,8 @@ with job(snakemake):
         snakemake.input.shards,
         snakemake.output,
         Path(snakemake.input.dataset[0]).parent,
-        snakemake.wildcards.task,
+        # By the path, results/probes/{dataset}/{task}/{model}/: not every rule has wildcards.
+        Path(snakemake.output[0]).parts[-3],
         snakemake.params[0]["options"],
         snakemake.params[0]["metric"],
     )

@@ -50,11 +50,11 @@ class Artifacts(Sources):
         }
 
     @property
-    def gpu_probed_models(self) -> list[str]:
-        """Models whose probes are trained by one job on a GPU each; none without one."""
+    def gpu_probed_cells(self) -> list[tuple[str, str, str]]:
+        """Cells whose probes are trained by one job on a GPU each; none without one."""
         if self.config.probe.device != "cuda":
             return []
-        return [model for model in self.models if self.probed(model)]
+        return [cell for cell in self.cells() if self.probed(cell[2])]
 
     def layers(self, model: str, representation: str) -> list[int]:
         """Layers that are probed."""
