@@ -12,7 +12,7 @@ from benchmarks.bench import Bench
 from benchmarks.rows import Outcome
 from benchmarks.timing import interleaved, medians, spread
 
-_TEXTS = (2000, 6920)
+_TEXTS = (1500, 6920)
 _REPEATS = (3, 5)
 
 
