@@ -71,8 +71,7 @@ class Together:
 def against_processes(bench: Bench, prepared: data.Prepared, device: torch.device) -> Together:
     """All probes of a dataset's shards on a device, against the CPU path in `threads` processes.
 
-    The device's side reads the shards, copies and scales them in its time; reading is not in the
-    time of the CPU's.
+    Either side reads the shards in its time, and the processes start in theirs: seconds of minutes.
     """
     from probeline.probe.batched_stage import probe_together
     from probeline.probe.store import read_probe
@@ -102,7 +101,7 @@ def against_processes(bench: Bench, prepared: data.Prepared, device: torch.devic
     apart, together = seconds["apart"], seconds["together"]
     note = (
         f"{len(task.rows['train']):,} texts, {task.classes} classes, {len(outputs)} shards; "
-        f"{together:.2f} s, reading included, against {apart:.1f} s in {bench.threads} processes; "
+        f"{together:.2f} s, against {apart:.1f} s in {bench.threads} processes, reading included; "
         f"mean validation {task.metric} {scores[0]:.4f} against {scores[1]:.4f}; largest gap "
         f"{max(probe.step.gap for probe in trained):.0e}"
     )

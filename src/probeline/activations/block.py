@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from probeline.activations.extract import Plan
 
 _LARGEST_HALF = 65504.0
+# From here on a value rounds to infinity in float16.
+_TOO_LARGE = 65520.0
 
 
 def _advice(dtype: torch.dtype) -> str:
@@ -130,9 +132,16 @@ class Block:
         Raises
         ------
         ProbelineError
-            If a value of the batch before is NaN or infinite, or too large for float16 storage.
+            If a value of the batch before is NaN or infinite, or too large for float16 storage, or
+            if the forward pass has not shown every layer.
         """
         self._land()
+        missing = [name for name in self._filled if name not in self._pending]
+        if missing:
+            raise ProbelineError(
+                f"{self._where}: its forward pass shows nothing for {missing[0]}: the model's code "
+                "leaves that layer out or calls it in another way; choose other representations"
+            )
         self._flight = _Flight(rows, self._pending, self._ends)
         self._pending, self._ends = {}, []
 
@@ -153,11 +162,11 @@ class Block:
         flight, self._flight = self._flight, None
         if flight is None:
             return
-        limit = _LARGEST_HALF if self._half else torch.finfo(torch.float32).max
+        limit = _TOO_LARGE if self._half else math.inf
         largest, values = flight.largest(), flight.landed()
         for name, size in largest.items():
             # The first in order of computation: what comes after it is its doing.
-            if not size <= limit:
+            if not size < limit:
                 self._refuse(name, flight.rows, values[name], size)
         rows = torch.from_numpy(flight.rows)
         for name, part in values.items():
@@ -165,7 +174,8 @@ class Block:
 
     def _refuse(self, name: str, rows: np.ndarray, values: torch.Tensor, largest: float) -> None:
         representation, pooling, layer = parse_name(name)
-        row = self._start + int(rows[int((~torch.isfinite(values)).any(1).nonzero()[0])])
+        broken = values.isnan() if math.isnan(largest) else ~values.isfinite()
+        row = self._start + int(rows[int(broken.any(1).nonzero()[0])])
         if math.isfinite(largest):
             raise ProbelineError(
                 f"{name}: row {row} has a value too large for float16 ({largest:.6g} is seen, "

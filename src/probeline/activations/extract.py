@@ -33,7 +33,7 @@ from probeline.models.weights import files_hash
 logger = logging.getLogger(__name__)
 
 # The pooled values of a block are held in memory until they are written, those of the next beside
-# them: blocks of wide models are smaller than `block_texts` so that this much is never exceeded.
+# them: blocks of wide models are smaller than `block_texts` so that twice this much is enough.
 BLOCK_BYTES = 256 << 20
 _SPARE_BYTES = 1 << 20  # headers, journal, JSON files
 

@@ -85,9 +85,15 @@ class State:
     def __enter__(self) -> State:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         """Wait for the disk, also after an error: what was computed is kept."""
-        self.settle()
+        try:
+            self.settle()
+        except Exception as error:
+            # The first error is the one to mend.
+            if kind is None:
+                raise
+            logger.warning("the last block was not written: %s", error)
 
     def save(
         self, start: int, blocks: Mapping[str, np.ndarray], lengths: np.ndarray, entry: Mapping

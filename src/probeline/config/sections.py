@@ -93,7 +93,8 @@ class Probe(Closed):
     max_density: Share = Field(
         0.5,
         description="Probes with a larger share of their weights non-zero are not chosen, and an "
-        "automatic path ends there. 1 = no limit.",
+        "automatic path ends there; where all stated `penalties` are too dense, the sparsest is "
+        "taken. 1 = no limit.",
     )
     class_weight: ClassWeight = Field(
         "auto",

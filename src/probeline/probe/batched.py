@@ -115,12 +115,14 @@ class _Runner:
         self.at.length = _largest_curvature(self.X, self.loss, self.at, null)
         sizes = row_norms if self.group else np.abs
         paths: list[Progress] = [None] * len(self.X)
+        # Constant features, which are zero here, do not count, as on the CPU.
+        varying = (self.X.amax(dim=2) > 0).sum(dim=1).tolist() if self.n else [0] * len(self.X)
         for place, i in enumerate(self.order):
             gradient, b = _on_host(null.gradient[place]), _on_host(self.at.b[place])
             objective = float(null.objective[place])
             fit = Fit(np.zeros_like(gradient), b, objective, 0.0, 0, True, gradient)
             penalties = penalties_of(self.options, self.alpha, fit, self.n, sizes)
-            most = densest(gradient.size, self.options)
+            most = densest(varying[place] * self.loss.classes, self.options)
             paths[i] = Progress(objective, penalties, most)
         return paths
 
@@ -167,7 +169,8 @@ class _Runner:
             path, W, b = self._path(i), self.at.W[i], self.at.b[i]
             objective, gap = (float(value) for value in told[:, i])
             converged = gap <= self.options["tolerance"]
-            fit = Fit(_on_host(W), _on_host(b), objective, gap, path.rounds, converged, None)
+            passes = path.rounds * STEPS_PER_ROUND
+            fit = Fit(_on_host(W), _on_host(b), objective, gap, passes, converged, None)
             found = self.evaluate(self.order[i], W, b)
             path.add(step_of(fit, path.penalty, self.n, self.alpha, self.class_weight, found), fit)
             ended[i] = path.has_ended(self.automatic)
@@ -220,7 +223,8 @@ class _Runner:
         threshold = self.alpha * penalty.size[:, None]
         largest = sizes.amax(dim=1, keepdim=True) if sizes.shape[1] else 0.0
         bound = torch.maximum(2 * threshold - largest, _NEAR * threshold)
-        wanted = ((sizes > bound) | (self.at.W != 0).any(dim=2)).cpu().numpy()
+        used = (self.at.W != 0).any(dim=2) | (self.at.V != 0).any(dim=2)
+        wanted = ((sizes > bound) | used).cpu().numpy()
         wanted[~fresh] |= self.working.joined[~fresh]
         self.working.set(wanted)
 
@@ -233,7 +237,6 @@ class _Runner:
         self.at = at
         for i in range(len(self.X)):
             self._path(i).rounds += 1
-            self._path(i).passes += STEPS_PER_ROUND
 
     def _leave(self, ended: np.ndarray) -> None:
         """Move the problems that go on to the front of X, in place, and drop the others."""

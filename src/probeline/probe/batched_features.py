@@ -178,5 +178,9 @@ class Working:
         """Go on with the problems at these places, whose features X now holds."""
         self._X, self._joined = X, self._joined[places]
         if self._gathered is not None:
-            keep = torch.tensor(places, device=X.device)
-            self._gathered, self._index = self._gathered[keep], self._index[keep]
+            self._index = self._index[torch.tensor(places, device=X.device)]
+            # In place, a copy of it all may not fit; what moves comes from beyond the others.
+            for place, source in enumerate(places):
+                if place != source:
+                    self._gathered[place] = self._gathered[source]
+            self._gathered = self._gathered[: len(places)]

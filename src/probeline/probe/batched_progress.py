@@ -25,8 +25,6 @@ class Progress:
     steps : list of Step
     fit : Fit or None
         The one of `best_step(steps, most)`; the others' coefficients are let go.
-    passes : int
-        Steps and certificates of all penalties: two products with X each.
     rounds, stalled : int
         At this penalty: rounds so far, and certificates in a row that showed no gain.
     lowest : float
@@ -38,7 +36,6 @@ class Progress:
     most: float = np.inf
     steps: list[Step] = field(default_factory=list)
     fit: Fit | None = None
-    passes: int = 0
     since_best: int = 0
     rounds: int = 0
     stalled: int = 0
@@ -51,7 +48,6 @@ class Progress:
 
     def certified(self, objective: float, rounding: float) -> bool:
         """Take note of a certificate's objective; whether it is higher than one before."""
-        self.passes += 1
         gains = objective < self.lowest - rounding * abs(objective)
         self.stalled = 0 if gains else self.stalled + 1
         higher = objective > self.lowest

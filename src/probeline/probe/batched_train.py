@@ -33,7 +33,7 @@ def bytes_of_a_problem(width: int, task: TaskData) -> int:
 
 
 def batches(widths: Sequence[int], task: TaskData, memory: int) -> list[list[int]]:
-    """Problems that are trained together: of one width, within so many bytes, of even numbers.
+    """Problems that are trained together: of one width, within so many bytes, of about equal size.
 
     Returns
     -------

@@ -122,8 +122,8 @@ def keep_probe(
         },
     )
     log.info(
-        "%s.%s layer %d: validation %s %.4f, test %.4f, %d of %d neurons, C %.3g, gap %.1e%s, "
-        "%.1f s",
+        "%s.%s layer %d: validation %s %.4f, test %.4f, %d of %d neurons, %.0f %% of the "
+        "weights, C %.3g, gap %.1e%s, %.1f s",
         representation,
         pooling,
         layer,
@@ -132,6 +132,7 @@ def keep_probe(
         probe.test_score,
         step.neurons,
         len(probe.coefficients),
+        100 * step.nonzero / probe.coefficients.size,
         step.C,
         step.gap,
         "" if step.converged else " (not converged)",
