@@ -131,7 +131,9 @@ def probe_laws(bench: Bench) -> Iterator[Law]:
         seconds = _in_turn(*(lambda p=p: _train(*p, options) for p in (small, large)))
         yield Law("probe, seconds", sizes, factor, *seconds)
         memory = [_peak(lambda p=p: _train(*p, options)) for p in (small, large)]
-        yield Law("probe, memory", sizes, _bytes(large[0]) / _bytes(small[0]), *memory)
+        # n p numbers, whatever the classes.
+        of_features = large[0]["train"].nbytes / small[0]["train"].nbytes
+        yield Law("probe, memory", sizes, of_features, *memory)
 
 
 def aggregation_laws(bench: Bench) -> Iterator[Law]:
@@ -212,10 +214,6 @@ def _first_classes(X, task, count: int):
 
 def _sizes(small, large, unit: str, axis: int) -> str:
     return f"{small['train'].shape[axis]:,} -> {large['train'].shape[axis]:,} {unit}"
-
-
-def _bytes(X) -> int:
-    return sum(values.nbytes for values in X.values())
 
 
 def _in_turn(small: Callable, large: Callable) -> list[float]:

@@ -20,6 +20,7 @@ from tiny_models import build
 from typer.testing import CliRunner
 
 from benchmarks import (
+    cost,
     data,
     extraction,
     gpu,
@@ -359,3 +360,25 @@ def test_probes_trained_together_are_compared_with_those_of_processes(bench, tmp
     assert "120 texts, 4 classes, 14 shards; " in found.note
     together, apart = re.search(r"accuracy ([0-9.]+) against ([0-9.]+);", found.note).groups()
     assert float(together) == pytest.approx(float(apart), abs=0.02)
+
+
+def test_cost_is_measured_on_parts_of_one_problem():
+    rng = np.random.default_rng(0)
+    y = {split: np.arange(count) % 4 for split, count in (("train", 40), ("validation", 8))}
+    rows = {"train": np.arange(40), "validation": np.arange(40, 48)}
+    task = TaskData("label", ("a", "b", "c", "d"), False, "accuracy", rows, y)
+    X = {split: rng.normal(size=(len(codes), 3)) for split, codes in y.items()}
+    part, few = cost._share(X, task, 1 / 4)
+    np.testing.assert_array_equal(part["train"], X["train"][:10])
+    np.testing.assert_array_equal(part["validation"], X["validation"])
+    assert list(few.rows["train"]) == list(range(10)) and few.classes == 4
+    part, few = cost._first_classes(X, task, 2)
+    assert few.labels == ("a", "b") and len(part["train"]) == 20
+    np.testing.assert_array_equal(part["train"], X["train"][y["train"] < 2])
+    np.testing.assert_array_equal(few.rows["train"], np.flatnonzero(y["train"] < 2))
+    assert cost.Law("time", "1 -> 4", 4, 2.0, 7.0).measured == 3.5
+
+
+def test_the_peak_is_what_is_held_at_once():
+    assert 8e6 <= cost._peak(lambda: np.ones(10**6)) < 8.2e6
+    assert cost._peak(lambda: [np.ones(10**6).sum() for _ in range(3)]) < 8.2e6
