@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,7 +88,9 @@ class LoadedModel:
         return self.body.get_input_embeddings().weight.shape[0]
 
 
-def load_model(spec: Mapping, decoder: bool = False) -> LoadedModel:
+def load_model(
+    spec: Mapping, decoder: bool = False, loader: Callable[..., torch.nn.Module] | None = None
+) -> LoadedModel:
     """Load the model that `spec` (an entry of `models:`) names.
 
     Of a checkpoint with a head (classification, language model) the body is used. Hub models come
@@ -101,6 +103,9 @@ def load_model(spec: Mapping, decoder: bool = False) -> LoadedModel:
         `trust_remote_code`; all but `path` optional.
     decoder : bool
         Load the decoder of an encoder-decoder too.
+    loader : callable, optional
+        Called with (spec, source, family, weights, dtype, decoder) in place of what loads the
+        frozen body; the model it returns becomes `body`.
 
     Raises
     ------
@@ -115,9 +120,9 @@ def load_model(spec: Mapping, decoder: bool = False) -> LoadedModel:
     device = resolve_device(spec.get("device") or "auto")
     dtype = resolve_dtype(spec.get("dtype") or "auto", device)
     weights = weight_files(source.folder, path)
-    tokenizer, tokenizer_hash = _load_tokenizer(spec, source)
+    tokenizer, tokenizer_hash = load_tokenizer(spec, source)
     max_length = _max_length(spec, shape, tokenizer)
-    body = _load_body(spec, source, family, weights, dtype, decoder)
+    body = (loader or _load_body)(spec, source, family, weights, dtype, decoder)
     return LoadedModel(
         path=path,
         body=body.to(device),
@@ -143,7 +148,8 @@ def _local_source(spec: Mapping) -> ModelSource:
     return ModelSource("hub", source.name, folder, folder.name)
 
 
-def _load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
+def load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
+    """Return the tokenizer that `spec` names and the hash of its files."""
     from transformers import AutoTokenizer
 
     name, folder = spec["path"], source.folder
@@ -155,14 +161,14 @@ def _load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
             folder = hub_folder(name, None, Need(weights=False))
     digest = files_hash(tokenizer_files(folder, name))
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 folder,
                 local_files_only=True,
                 trust_remote_code=bool(spec.get("trust_remote_code")),
             )
     except Exception as error:  # tokenizer files fail in as many ways as there are tokenizers
-        raise ProbelineError(f"{name}: its tokenizer cannot be read: {_reason(error)}") from error
+        raise ProbelineError(f"{name}: its tokenizer cannot be read: {reason(error)}") from error
     return tokenizer, digest
 
 
@@ -188,11 +194,11 @@ def _load_body(
     if auto is transformers.AutoModel:
         extra["trust_remote_code"] = trusted
     try:
-        with _quiet():
+        with quiet():
             config = transformers.AutoConfig.from_pretrained(
                 source.folder, local_files_only=True, trust_remote_code=trusted
             )
-            _no_extras(config)
+            no_extras(config)
             body, info = auto.from_pretrained(
                 source.folder,
                 config=config,
@@ -206,13 +212,13 @@ def _load_body(
     except (
         Exception
     ) as error:  # damaged weights, shapes that do not fit, a config for another class
-        raise ProbelineError(f"{path}: the model cannot be loaded: {_reason(error)}") from error
+        raise ProbelineError(f"{path}: the model cannot be loaded: {reason(error)}") from error
     _nothing_missing(info, path)
     _hooks_fit(body, family, path, decoder)
     return body.eval().requires_grad_(False)
 
 
-def _no_extras(config) -> None:
+def no_extras(config) -> None:
     """Switch off what would keep tokens x width tensors alive or call a block's parts twice."""
     for name, value in (
         ("use_cache", False),
@@ -279,13 +285,13 @@ def _pad_id(tokenizer) -> int:
     return 0
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no further word'}"
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and load reports from transformers: what matters is raised here."""
     from transformers.utils import logging as library
 

@@ -16,7 +16,7 @@ from probeline.results.figures.panels import HEIGHT, PANELS, panel_width, series
 
 _FORMATS = (".svg", ".png")
 _PNG_SCALE = 2
-_GREY = "#555555"
+GREY = "#555555"
 # The subtitle explains the marks.
 GLYPHS = {"circle": "○", "square": "□"}
 
@@ -50,10 +50,15 @@ def check_outputs(outputs: Sequence[str | os.PathLike]) -> None:
 
 
 def draw(figure: Figure, outputs: Sequence[str | os.PathLike]) -> None:
+    render(_chart(figure), outputs)
+
+
+def render(chart, outputs: Sequence[str | os.PathLike]) -> None:
+    """Write an Altair chart as `.svg` or `.png`."""
     import vl_convert
 
     buffer = io.StringIO()
-    _chart(figure).save(buffer, format="svg")
+    chart.save(buffer, format="svg")
     svg = _stable(buffer.getvalue())
     for path in outputs:
         with replacing(path) as temporary:
@@ -94,7 +99,7 @@ def _chart(figure: Figure):
         .properties(width=panel_width(len(panels)), height=HEIGHT)
         .facet(column=alt.Column("panel:N", sort=[PANELS[panel] for panel in panels], title=None))
         .properties(title=alt.Title(figure.title, subtitle=figure.notes))
-        .configure(**_THEME)
+        .configure(**THEME)
     )
 
 
@@ -148,9 +153,7 @@ def _references(base, figure: Figure):
     legend = alt.Legend(title="Baseline", symbolType="stroke", symbolSize=400, columns=1)
     dashes = ([7, 4], [2, 3])[: len(figure.lines)]
     scale = alt.Scale(domain=list(figure.lines), range=dashes)
-    rule = base.transform_filter("datum.kind == 'reference'").mark_rule(
-        color=_GREY, strokeWidth=1.6
-    )
+    rule = base.transform_filter("datum.kind == 'reference'").mark_rule(color=GREY, strokeWidth=1.6)
     return _encoded(
         rule,
         figure,
@@ -170,7 +173,7 @@ def _rings(base, figure: Figure) -> list:
     return [_encoded(mark, figure) for mark in marks]
 
 
-_THEME = {
+THEME = {
     "aria": False,  # else every point carries a sentence for screen readers
     "background": "white",
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
@@ -203,7 +206,7 @@ _THEME = {
         "titleFontSize": 12,
         "labelLimit": 0,
         "symbolSize": 80,
-        "symbolStrokeColor": _GREY,
+        "symbolStrokeColor": GREY,
         "columnPadding": 18,
         "padding": 8,
         "offset": 14,

@@ -1,0 +1,1 @@
+"""Fine-tuning of sequence classifiers: whole models, or adapters (LoRA) on frozen ones."""

@@ -1,0 +1,117 @@
+"""Train rows as padded batches in an order that depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from probeline.activations.batching import Tokens
+
+# Texts are sorted by length inside windows of so many batches, so that batches stay mixed.
+_WINDOW = 50
+
+
+def some_of(tokens: Tokens, rows: np.ndarray) -> Tokens:
+    """The tokens of some rows, in that order."""
+    return Tokens(
+        [tokens.ids[row] for row in rows],
+        None if tokens.types is None else [tokens.types[row] for row in rows],
+        tokens.before[rows],
+    )
+
+
+@dataclass
+class TrainRows(Dataset):
+    """The rows that are trained on.
+
+    Attributes
+    ----------
+    tokens : Tokens
+    labels : torch.Tensor
+        int64 (n,), or float32 (n, K) for multi-label.
+    pad_id : int
+    """
+
+    tokens: Tokens
+    labels: torch.Tensor
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.tokens.ids)
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def collate(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """Pad on the right: ids, mask, perhaps segment ids, each int64 (B, T), and labels."""
+        width = max(len(self.tokens.ids[row]) for row in rows)
+        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.int64)
+        mask = torch.zeros((len(rows), width), dtype=torch.int64)
+        types = torch.zeros_like(mask) if self.tokens.types is not None else None
+        for place, row in enumerate(rows):
+            found = torch.tensor(self.tokens.ids[row])
+            ids[place, : len(found)] = found
+            mask[place, : len(found)] = 1
+            if types is not None:
+                types[place, : len(found)] = torch.tensor(self.tokens.types[row])
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": self.labels[rows]}
+        return batch if types is None else batch | {"token_type_ids": types}
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of row numbers, shuffled anew each epoch.
+
+    The order of an epoch is a function of seed and epoch, not of any generator's past: a resumed
+    run sees the batches that an uninterrupted one would.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, group: bool, seed: int):
+        self.lengths, self.batch_size, self.group, self.seed = lengths, batch_size, group, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = int(epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        if not self.group:
+            for start in range(0, len(order), self.batch_size):
+                yield order[start : start + self.batch_size].tolist()
+            return
+        found = []
+        window = self.batch_size * _WINDOW
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(-self.lengths[part], kind="stable")]
+            found += [
+                part[at : at + self.batch_size].tolist()
+                for at in range(0, len(part), self.batch_size)
+            ]
+        for batch in generator.permutation(len(found)):
+            yield found[batch]
+
+
+class EpochLoader(DataLoader):
+    """A loader whose batch sampler is told the epoch, and that leaves the global generator alone.
+
+    transformers calls `set_epoch` on the loader, or on its batch sampler where batches are skipped.
+    """
+
+    def __init__(self, rows: TrainRows, batches: EpochBatches):
+        super().__init__(
+            rows,
+            batch_sampler=batches,
+            collate_fn=rows.collate,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)

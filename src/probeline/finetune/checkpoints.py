@@ -1,0 +1,131 @@
+"""The state of a training run that is under way.
+
+    settings.json       what is being trained; written last when a state is begun
+    checkpoint-{step}/  weights.safetensors (what is trained), optimizer, schedule and random
+                        generators as transformers writes them, record.json
+
+record.json is written last, when all else is on the disk, and lists the sizes of the other files:
+a checkpoint without it, or whose files differ from it, was being written when the process was
+killed, and is skipped. A state about other settings is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from probeline.activations.state import settings_hash
+from probeline.errors import ProbelineError
+from probeline.files import explained, read_json, write_json
+from probeline.finetune.record import Record
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "weights.safetensors"
+_RECORD = "record.json"
+
+
+class Checkpoints:
+    """A state folder, new or taken up again.
+
+    Parameters
+    ----------
+    folder : Path
+    settings : mapping
+        JSON-like description of everything that decides the weights.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping):
+        self.folder = Path(folder)
+        if not self._same(settings):
+            with explained(self.folder):
+                if self.folder.exists():
+                    shutil.rmtree(self.folder)
+                self.folder.mkdir(parents=True)
+            write_json(self.folder / "settings.json", dict(settings))
+
+    def _same(self, settings: Mapping) -> bool:
+        try:
+            known = read_json(self.folder / "settings.json")
+        except ProbelineError:
+            return False
+        if settings_hash(known) == settings_hash(settings):
+            return True
+        changed = sorted(key for key in {*known, *settings} if known.get(key) != settings.get(key))
+        logger.info("earlier partial training is about other %s", ", ".join(changed))
+        return False
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
+
+    def last(self) -> tuple[int, Record] | None:
+        """Step and record of the last complete checkpoint; those that are not are deleted."""
+        found = None
+        for step in sorted(self._steps()):
+            record = _read(self.path(step))
+            if record is None:
+                logger.info("%s is not complete; skipped", self.path(step))
+                shutil.rmtree(self.path(step), ignore_errors=True)
+            else:
+                found = (step, record)
+        return found
+
+    def seal(self, step: int, record: Record) -> None:
+        """Mark a checkpoint complete, then delete all but it and the best."""
+        folder = self.path(step)
+        with explained(folder):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            for path in files:
+                with path.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        sizes = {path.name: path.stat().st_size for path in files}
+        write_json(folder / _RECORD, {"record": record.plain(), "sizes": sizes})
+        for other in self._steps() - {step, record.best_step}:
+            shutil.rmtree(self.path(other), ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the state folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> set[int]:
+        names = (path.name.removeprefix("checkpoint-") for path in self.folder.glob("checkpoint-*"))
+        return {int(name) for name in names if name.isdigit()}
+
+
+def _read(folder: Path) -> Record | None:
+    try:
+        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        for name, size in found["sizes"].items():
+            if (folder / name).stat().st_size != size:
+                return None
+        return Record(**found["record"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def save_trained(model: torch.nn.Module, path: Path) -> None:
+    """Write the weights that are trained, by name. Frozen ones are in the model they came from."""
+    tensors = {
+        name: weight.detach().contiguous()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+    save_file(tensors, path)
+
+
+def load_trained(model: torch.nn.Module, path: Path) -> None:
+    """Put back, bit by bit, what `save_trained` wrote."""
+    stored = load_file(path)
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if set(stored) != set(trained):
+        raise ProbelineError(f"{path}: of another model; delete {path.parent.parent}")
+    with torch.no_grad():
+        for name, weight in trained.items():
+            weight.copy_(stored[name])

@@ -1,0 +1,271 @@
+"""The fine-tuning stage: train, keep the best checkpoint, write it and the logits of every row."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from probeline.activations.batching import tokenize
+from probeline.data.store import Dataset, read_dataset
+from probeline.errors import ProbelineError
+from probeline.files import write_json
+from probeline.finetune.batches import TrainRows, some_of
+from probeline.finetune.checkpoints import WEIGHTS, Checkpoints, load_trained
+from probeline.finetune.logits import logits_of
+from probeline.finetune.lora import add_adapters, check_packages
+from probeline.finetune.loss import classification_loss
+from probeline.finetune.model import (
+    body_prefix,
+    head_modules,
+    load_classifier,
+    resolve_precision,
+)
+from probeline.finetune.options import VERSION, Options, read_options
+from probeline.finetune.output import write_output
+from probeline.finetune.record import Record
+from probeline.finetune.trainer import FineTuner, Job, not_finite
+from probeline.models.devices import resolve_device
+from probeline.models.load import LoadedModel, quiet
+from probeline.models.weights import files_hash
+from probeline.probe.task import TaskData, task_data
+from probeline.results.predictions import write_predictions
+
+log = logging.getLogger(__name__)
+
+
+def finetune(
+    dataset_folder: str | os.PathLike,
+    task_name: str,
+    model_name: str,
+    model_spec: Mapping,
+    out_folder: str | os.PathLike,
+    predictions: str | os.PathLike,
+    scores: str | os.PathLike,
+    state_folder: str | os.PathLike,
+    options: Mapping,
+    seed: int,
+    metric: str | None = None,
+) -> None:
+    """Fine-tune a sequence classifier on the rows of a task and write it with its logits.
+
+    Work goes on in `state_folder`; interrupted, the same call goes on at the last complete
+    checkpoint and, on the same CPU with as many threads, yields the same weights.
+
+    Parameters
+    ----------
+    dataset_folder : path
+        A dataset written by the dataset stage, of single texts or pairs.
+    task_name : str
+    model_name, model_spec : str, mapping
+        Name and content of an entry of `models:`.
+    out_folder : path
+        model.safetensors, config.json with the label names, the tokenizer, training.json and
+        learning_curve.parquet; with LoRA `adapter/` too, and the first two only if merged.
+    predictions : path
+        Logits of all rows, for `read_predictions`.
+    scores : path
+        JSON: scores on validation and test, time, speed, parameters.
+    options : mapping
+        The section `finetune:`; see `Options`.
+    seed : int
+        Of the head, the adapters, dropout and the order of the rows.
+    metric : str, optional
+        Default: accuracy, or micro-F1 for a multi-label task.
+
+    Raises
+    ------
+    ProbelineError
+        If an option, the model or the dataset is not fit for it, a batch does not fit into the
+        memory, or a loss is not finite.
+    """
+    began = time.perf_counter()
+    chosen = read_options(options)
+    device = resolve_device(model_spec.get("device") or "auto")
+    check_packages(chosen, device)
+    precision = resolve_precision(chosen.mixed_precision, device)
+    dataset = read_dataset(dataset_folder)
+    task = task_data(dataset, task_name, metric)
+    _check_classes(task, dataset)
+    transformers.set_seed(seed)
+    model = load_classifier(model_spec, task, chosen)
+    if chosen.lora is not None:
+        model = _with_adapters(model, chosen)
+    tokens = tokenize(model, dataset.texts, dataset.pairs)
+    kind = torch.float32 if task.multilabel else torch.int64
+    job = Job(
+        name=f"{model_name} on {dataset.name}/{task_name}",
+        model=model,
+        task=task,
+        train=TrainRows(
+            some_of(tokens, task.rows["train"]),
+            torch.as_tensor(task.y["train"], dtype=kind),
+            model.pad_id,
+        ),
+        validation=some_of(tokens, task.rows["validation"]),
+        loss=classification_loss(task, chosen.class_weight, chosen.label_smoothing),
+        options=chosen,
+        precision=precision,
+        seed=seed,
+    )
+    settings = _settings(job, dataset, model_name)
+    checkpoints = Checkpoints(Path(state_folder), settings)
+    record = train(job, checkpoints)
+    with _memory_errors(job):
+        passed = time.perf_counter()
+        logits = logits_of(model, tokens, task.classes, precision, f"{job.name}: logits")
+        passed = time.perf_counter() - passed
+    if not np.isfinite(logits).all():
+        raise not_finite("the logits of some rows are", job)
+    kept_step, threshold = _kept(record, chosen)
+    logits -= np.float32(threshold)
+    counts = parameter_counts(model.body)
+    found = {
+        "metric": task.metric,
+        "validation_score": task.score("validation", logits[task.rows["validation"]]),
+        "test_score": task.score("test", logits[task.rows["test"]]),
+        "threshold": threshold,
+        "step": kept_step,
+        "steps": record.history[-1]["step"],
+        "stopped_early": record.stopped,
+        "parameters_trained": counts[0],
+        "parameters": counts[1],
+        "train_seconds": record.seconds,
+        "texts_per_second": dataset.rows / max(passed, 1e-9),
+        "seed": seed,
+    }
+    write_output(out_folder, job, settings, record, found, checkpoints.folder)
+    described = {
+        "model": model_name,
+        "method": "finetune",
+        "variant": "full" if chosen.lora is None else "lora",
+        "seed": seed,
+        "threshold": threshold,
+    }
+    write_predictions(predictions, dataset, task, logits, described)
+    write_json(scores, found | {"seconds": time.perf_counter() - began})
+    checkpoints.remove()
+    log.info(
+        "%s: validation %.4f, test %.4f", job.name, found["validation_score"], found["test_score"]
+    )
+
+
+def train(job: Job, checkpoints: Checkpoints) -> Record:
+    """Train, or go on training, and leave in the model the weights that are kept."""
+    last = checkpoints.last()
+    step, record = last or (0, Record())
+    if last:
+        log.info("%s: going on after step %d of %d", job.name, step, job.steps)
+    if step < job.steps and not record.stopped:
+        with quiet(), _memory_errors(job):
+            trainer = FineTuner(job, checkpoints, record)
+            trainer.train(resume_from_checkpoint=str(checkpoints.path(step)) if last else None)
+            record.seconds = trainer.seconds
+    kept, _ = _kept(record, job.options)
+    load_trained(job.model.body, checkpoints.path(kept) / WEIGHTS)
+    return record
+
+
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """Parameters that are trained, and all of them."""
+    sizes = [(weight.requires_grad, weight.numel()) for weight in model.parameters()]
+    return sum(size for trained, size in sizes if trained), sum(size for _, size in sizes)
+
+
+def _kept(record: Record, options: Options) -> tuple[int, float]:
+    """Step and threshold of the checkpoint that is kept."""
+    if options.keep == "best":
+        return record.best_step, record.best_threshold
+    return record.history[-1]["step"], record.last_threshold
+
+
+def _with_adapters(model: LoadedModel, options: Options) -> LoadedModel:
+    body, path = model.body, model.path
+    adapted = add_adapters(body, options, body_prefix(body), head_modules(body), path)
+    return replace(model, body=adapted)
+
+
+def _check_classes(task: TaskData, dataset: Dataset) -> None:
+    y = task.y["train"]
+    if task.multilabel:
+        if y.any() and not y.all():
+            return
+        found = "every label of every text" if y.any() else "no label at all"
+    else:
+        codes = np.unique(y)
+        if len(codes) > 1:
+            return
+        found = f"only the class '{task.labels[codes[0]]}'"
+    raise ProbelineError(
+        f"dataset {dataset.name}: the train rows of task '{task.name}' have {found}, so there is "
+        "nothing to learn; expected two classes or more"
+    )
+
+
+def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
+    """Everything that decides the weights; JSON-like."""
+    model = job.model
+    versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
+    if job.options.lora is not None:
+        import peft
+
+        versions["peft"] = peft.__version__
+    return {
+        "stage_version": VERSION,
+        "versions": versions,
+        "model_name": model_name,
+        "model": model.path,
+        "revision": model.revision,
+        "model_config": files_hash([model.source.folder / "config.json"]),
+        "tokenizer_hash": model.tokenizer_hash,
+        "max_length": model.max_length,
+        "device": model.device.type,
+        "precision": job.precision,
+        "batch_tokens": model.batch_tokens,
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "labels_fingerprint": dataset.manifest["labels_fingerprint"],
+        "task": job.task.name,
+        "metric": job.task.metric,
+        "options": job.options.plain(),
+        "seed": job.seed,
+    }
+
+
+@contextmanager
+def _memory_errors(job: Job) -> Iterator[None]:
+    """Turn what says that the memory is full, or a text not fit, into one line."""
+    options = job.options
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not full and "can't allocate memory" not in str(error):
+            raise
+        advice = []
+        if options.batch_size > 1:
+            half = options.batch_size // 2
+            double = 2 * options.gradient_accumulation
+            advice.append(f"batch_size: {half} with gradient_accumulation: {double}")
+        if not options.gradient_checkpointing:
+            advice.append("gradient_checkpointing: true")
+        advice.append(f"a max_length below {job.model.max_length}")
+        raise ProbelineError(
+            f"{job.name}: a batch of {options.batch_size} texts does not fit into the memory of "
+            f"the {job.model.device.type}; try {', or '.join(advice)}"
+        ) from error
+    except ValueError as error:
+        if "<eos>" not in str(error):
+            raise
+        raise ProbelineError(
+            f"{job.name}: a text holds the model's end token, {job.model.tokenizer.eos_token}, "
+            "which its classifier does not allow; remove it from the texts"
+        ) from error
