@@ -126,10 +126,10 @@ _RULES = {
     "batch_size": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
     "gradient_accumulation": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
     "gradient_checkpointing": ("true or false", lambda v: isinstance(v, bool)),
-    "max_grad_norm": ("a number above 0, or null", lambda v: v is None or _number(v) and v > 0),
+    "max_grad_norm": ("a number above 0, or null", lambda v: v is None or (_number(v) and v > 0)),
     "early_stopping": (
         "an integer of 1 or more, or null",
-        lambda v: v is None or _integer(v) and v >= 1,
+        lambda v: v is None or (_integer(v) and v >= 1),
     ),
     "evaluations": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
     "class_weight": ("null or balanced", lambda v: v in CLASS_WEIGHTS),
@@ -150,7 +150,7 @@ _LORA_RULES = {
     "dropout": ("a share from 0 to 1, 1 excluded", lambda v: _number(v) and 0 <= v < 1),
     "targets": (
         f"{ALL_LINEAR} or a list of names of linear maps",
-        lambda v: v == ALL_LINEAR or _names(v) and len(v) > 0,
+        lambda v: v == ALL_LINEAR or (_names(v) and len(v) > 0),
     ),
     "quantize": ("null or nf4", lambda v: v in (None, "nf4")),
     "merge": ("true or false", lambda v: isinstance(v, bool)),

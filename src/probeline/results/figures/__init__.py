@@ -1,4 +1,4 @@
-"""Figures: score by layer, and score against the number of neurons kept; the table of the latter.
+"""Figures: score by layer, score against the number of neurons kept, learning curves.
 
 Altair, which is slow to import, is imported only when something is drawn.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from probeline.results.figures.layer import layer_figure
 from probeline.results.figures.pareto import Point, pareto_front, tradeoff_table, write_tradeoff
 from probeline.results.figures.tradeoff import tradeoff_figure
+from probeline.results.figures.training import training_figure
 
 __all__ = [
     "Point",
@@ -15,5 +16,6 @@ __all__ = [
     "pareto_front",
     "tradeoff_figure",
     "tradeoff_table",
+    "training_figure",
     "write_tradeoff",
 ]

@@ -1,0 +1,194 @@
+"""Fine-tuning of tiny random models on separable toy sets: they learn, and what is written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from finetuning import FILLERS, SIGNS, run, write_multilabel, write_toy
+from tiny_models import build
+
+from probeline.data.store import read_dataset
+from probeline.finetune.curve import read_curve
+from probeline.models.load import load_model
+from probeline.models.weights import weight_files
+from probeline.results.predictions import read_predictions
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return build("bert", tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("toy"), classes=3)
+
+
+@pytest.fixture(scope="module")
+def tuned(bert, toy, tmp_path_factory):
+    """The folder of one run: model/, predictions.h5, scores.json."""
+    folder = tmp_path_factory.mktemp("tuned")
+    run(toy, bert, folder, evaluations=2)
+    return folder
+
+
+def scores_of(folder) -> dict:
+    return json.loads((folder / "scores.json").read_text())
+
+
+def one_at_a_time(model_folder, texts, pairs=None) -> np.ndarray:
+    """Logits by plain transformers, without padding."""
+    auto = transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(model_folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    found = []
+    for row, text in enumerate(texts):
+        inputs = tokenizer(text, pairs[row] if pairs else None, return_tensors="pt")
+        with torch.no_grad():
+            found.append(model(**inputs).logits[0].numpy())
+    return np.array(found)
+
+
+def test_bert_learns_three_classes(tuned):
+    scores = scores_of(tuned)
+    assert scores["metric"] == "accuracy"
+    assert scores["validation_score"] == scores["test_score"] == 1.0
+    assert scores["parameters_trained"] == scores["parameters"] > 0
+    assert scores["train_seconds"] > 0 and scores["texts_per_second"] > 0
+    assert not (tuned / "state").exists()
+
+
+def test_logits_equal_a_fresh_pass_one_text_at_a_time(tuned, toy):
+    dataset = read_dataset(toy)
+    found = read_predictions(tuned / "predictions.h5")
+    np.testing.assert_array_equal(found.rows, np.arange(dataset.rows))
+    expected = one_at_a_time(tuned / "model", dataset.texts)
+    np.testing.assert_allclose(found.logits, expected, atol=2e-5)
+    assert (found.meta["method"], found.meta["variant"], found.meta["seed"]) == (
+        "finetune",
+        "full",
+        1,
+    )
+    assert found.labels == ["label 0", "label 1", "label 2"]
+    right = (found.of("test").argmax(1) == dataset.labels("label")[found.rows_of("test")]).mean()
+    assert right == scores_of(tuned)["test_score"]
+
+
+def test_the_folder_is_whole_and_without_pickles(tuned):
+    names = {path.name for path in (tuned / "model").rglob("*")}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "training.json"} <= names
+    assert not {name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))}
+    config = json.loads((tuned / "model/config.json").read_text())
+    assert config["id2label"] == {"0": "label 0", "1": "label 1", "2": "label 2"}
+    assert config["problem_type"] == "single_label_classification"
+    modes = {path.stat().st_mode for path in (tuned / "model").iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_pipeline_names_the_labels(tuned):
+    pipeline = transformers.pipeline("text-classification", model=str(tuned / "model"))
+    filler, (first, _, last, _) = FILLERS[0], SIGNS
+    texts = [f"{filler} {first} {first} {first}", f"{last} {last} {last} {filler} {filler}"]
+    assert [found["label"] for found in pipeline(texts, batch_size=2)] == ["label 0", "label 2"]
+
+
+def test_the_body_is_a_model_for_extraction(tuned):
+    spec = {"path": str(tuned / "model"), "device": "cpu", "dtype": "float32"}
+    model = load_model(spec)
+    assert model.shape.layers == 3
+    assert weight_files(tuned / "model", "tuned")
+    whole = transformers.AutoModelForSequenceClassification.from_pretrained(tuned / "model")
+    ids = torch.tensor([[2, 9, 10, 3]])
+    with torch.no_grad():
+        expected = whole.eval().bert(ids).last_hidden_state
+        torch.testing.assert_close(model.body(ids).last_hidden_state, expected)
+
+
+def test_the_history_says_how_it_went(tuned, toy):
+    training = json.loads((tuned / "model/training.json").read_text())
+    rows = read_curve(tuned / "model/learning_curve.parquet")
+    assert rows == training["history"]
+    evaluations = [row for row in rows if row["split"] == "validation"]
+    # 48 rows in batches of 8 are 6 steps an epoch; 6 epochs with 2 evaluations each.
+    assert [row["step"] for row in evaluations] == [3 * number for number in range(1, 13)]
+    assert [row["epoch"] for row in evaluations[:2]] == [0.5, 1.0]
+    assert evaluations[-1]["loss"] < evaluations[0]["loss"]
+    best = max(evaluations, key=lambda row: (row["score"], -row["loss"]))
+    assert training["found"]["step"] == best["step"]
+    assert training["settings"]["seed"] == 1
+    assert training["settings"]["dataset_fingerprint"] == read_dataset(toy).fingerprint
+    assert training["settings"]["options"]["evaluations"] == 2
+
+
+def test_same_seed_same_weights_other_seed_others(bert, toy, tuned, tmp_path):
+    def weights(folder):
+        return (folder / "model.safetensors").read_bytes()
+
+    first = weights(tuned / "model")
+    assert weights(run(toy, bert, tmp_path / "same", evaluations=2)) == first
+    assert weights(run(toy, bert, tmp_path / "other", seed=2, evaluations=2)) != first
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
+def test_decoders_and_encoder_decoders_learn(kind, tmp_path):
+    data = write_toy(tmp_path / "data")
+    folder = run(data, build(kind, tmp_path / kind), tmp_path, epochs=12)
+    assert scores_of(tmp_path)["test_score"] == 1.0
+    found = read_predictions(tmp_path / "predictions.h5").logits
+    expected = one_at_a_time(folder, read_dataset(data).texts)
+    np.testing.assert_allclose(found, expected, atol=5e-5)
+    load_model({"path": str(folder), "device": "cpu", "dtype": "float32"})
+
+
+def test_pairs_are_read_as_pairs(bert, tmp_path):
+    data = write_toy(tmp_path / "data", pairs=True)
+    folder = run(data, bert, tmp_path, epochs=10)
+    assert scores_of(tmp_path)["test_score"] == 1.0
+    dataset = read_dataset(data)
+    expected = one_at_a_time(folder, dataset.texts, dataset.pairs)
+    found = read_predictions(tmp_path / "predictions.h5").logits
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_several_labels_at_once(bert, tmp_path):
+    data = write_multilabel(tmp_path / "data")
+    folder = run(data, bert, tmp_path, epochs=15, evaluations=1)
+    scores = scores_of(tmp_path)
+    assert scores["metric"] == "micro-f1" and scores["test_score"] == 1.0
+    config = json.loads((folder / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    # The threshold chosen on validation is taken off, so that a label is predicted above 0.
+    expected = one_at_a_time(folder, read_dataset(data).texts) - scores["threshold"]
+    found = read_predictions(tmp_path / "predictions.h5")
+    np.testing.assert_allclose(found.logits, expected, atol=2e-5)
+    assert found.meta["threshold"] == scores["threshold"]
+
+
+def test_rows_where_the_task_is_not_defined_get_logits_but_are_not_trained_on(bert, tmp_path):
+    data = write_toy(tmp_path / "data", undefined=True)
+    run(data, bert, tmp_path, epochs=1)
+    found = read_predictions(tmp_path / "predictions.h5")
+    assert not found.defined[3] and found.defined.sum() == len(found.of("train")) + len(
+        found.of("validation")
+    ) + len(found.of("test"))
+    assert np.isfinite(found.logits).all() and len(found.logits) == read_dataset(data).rows
+
+
+def test_a_checkpoint_s_old_head_is_not_kept(toy, tmp_path):
+    """A head of the same shape stands for other labels."""
+    from probeline.finetune.model import load_classifier
+    from probeline.finetune.options import read_options
+    from probeline.probe.task import task_data
+
+    task = task_data(read_dataset(toy), "label")
+    torch.manual_seed(0)
+    spec = {"path": str(build("bert", tmp_path / "bert")), "device": "cpu"}
+    first = load_classifier(spec, task, read_options({})).body
+    first.save_pretrained(tmp_path / "bert")
+    second = load_classifier(spec, task, read_options({})).body
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+    assert torch.equal(first.bert.pooler.dense.weight, second.bert.pooler.dense.weight)
