@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from finetuning import FILLERS, SIGNS, run, write_multilabel, write_toy
+from safetensors.torch import load_file
 from tiny_models import build
 
 from probeline.data.store import read_dataset
@@ -121,7 +122,7 @@ def test_the_history_says_how_it_went(tuned, toy):
     assert training["found"]["step"] == best["step"]
     assert training["settings"]["seed"] == 1
     assert training["settings"]["dataset_fingerprint"] == read_dataset(toy).fingerprint
-    assert training["settings"]["options"]["evaluations"] == 2
+    assert training["options"]["evaluations"] == 2
 
 
 def test_same_seed_same_weights_other_seed_others(bert, toy, tuned, tmp_path):
@@ -176,6 +177,25 @@ def test_rows_where_the_task_is_not_defined_get_logits_but_are_not_trained_on(be
         found.of("validation")
     ) + len(found.of("test"))
     assert np.isfinite(found.logits).all() and len(found.logits) == read_dataset(data).rows
+
+
+def test_accumulated_batches_are_as_good_as_one(tmp_path):
+    """Rows weigh the same in a step, however it is cut: a decoder without dropout shows it."""
+    data = write_toy(tmp_path / "data")
+    model = build("llama", tmp_path / "llama")
+    common = {"epochs": 1, "group_by_length": False, "learning_rate": 1e-3}
+    whole = run(data, model, tmp_path / "whole", batch_size=10, **common)
+    parts = {"batch_size": 5, "gradient_accumulation": 2, "gradient_checkpointing": True}
+    cut = run(data, model, tmp_path / "cut", **parts, **common)
+    first, second = (load_file(folder / "model.safetensors") for folder in (whole, cut))
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=1e-4, atol=2e-6)
+
+
+def test_the_last_checkpoint_is_kept_if_asked(bert, toy, tmp_path):
+    folder = run(toy, bert, tmp_path, epochs=2, keep="last")
+    training = json.loads((folder / "training.json").read_text())
+    assert training["found"]["step"] == 12
 
 
 def test_a_checkpoint_s_old_head_is_not_kept(toy, tmp_path):

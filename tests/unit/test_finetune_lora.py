@@ -104,7 +104,7 @@ def test_named_targets_and_a_pooler(toy, tmp_path):
     stored = load_file(folder / "adapter/adapter_model.safetensors")
     adapted = {name.split(".lora_")[0].rpartition(".")[2] for name in stored if "lora_" in name}
     assert adapted == {"query", "value"}
-    # The pooler of a checkpoint without one is new, so it is trained whole, like the classifier.
+    # The pooler is of the head, since many checkpoints lack it: trained whole like the classifier.
     whole = {name for name in stored if "lora_" not in name}
     assert {name.rpartition(".")[0].rpartition(".")[2] for name in whole} == {"dense", "classifier"}
 

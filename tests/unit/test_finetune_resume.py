@@ -14,9 +14,10 @@ from finetuning import run, write_toy
 from tiny_models import build
 
 from probeline.finetune.checkpoints import Checkpoints
+from probeline.finetune.record import Record
 
-# 6 steps an epoch, checkpoints after 3, 6, 9, ...: in the middle and at the end of epochs. A step
-# is two batches but for the last of an epoch, and the rows of batches differ in number.
+# 48 rows are 10 batches, the last of 3 rows, and 5 steps an epoch, with checkpoints after steps 3,
+# 5, 8, 10, 13 and 15: in the middle and at the end of epochs.
 OPTIONS = {
     "epochs": 3,
     "batch_size": 5,
@@ -89,7 +90,7 @@ def test_killed_and_resumed_gives_the_same_weights(inputs, undisturbed, tmp_path
     done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "model").exists()
-    assert [path.name for path in (tmp_path / "state").glob("checkpoint-9")]
+    assert (tmp_path / "state/checkpoint-8/record.json").exists()
     assert what_it_is(run(data, model, tmp_path, **OPTIONS)) == what_it_is(undisturbed)
 
 
@@ -104,16 +105,34 @@ def test_stopped_at_the_end_or_in_the_middle_of_an_epoch(
 
 
 def test_a_half_written_checkpoint_is_skipped(inputs, undisturbed, tmp_path, monkeypatch, caplog):
+    seal = Checkpoints.seal
+
+    def stopped(self, step, record):
+        if step == 8:
+            raise Stopped
+        seal(self, step, record)
+
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        stop_after(patch, 3)
+        patch.setattr(Checkpoints, "seal", stopped)
         run(*inputs, tmp_path, **OPTIONS)
-    last = tmp_path / "state/checkpoint-9"
-    weights = last / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-7])
+    assert (tmp_path / "state/checkpoint-8/weights.safetensors").exists()
     with caplog.at_level("INFO"):
         model = run(*inputs, tmp_path, **OPTIONS)
-    assert "checkpoint-9 is not complete; skipped" in caplog.text
+    assert "checkpoint-8 is not complete; skipped" in caplog.text
+    assert "going on after step 5 of 15" in caplog.text
     assert what_it_is(model) == what_it_is(undisturbed)
+
+
+def test_a_checkpoint_whose_file_was_cut_is_skipped(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "state", {"seed": 1})
+    for step in (3, 5):
+        checkpoints.path(step).mkdir()
+        (checkpoints.path(step) / "weights.safetensors").write_bytes(b"12345678")
+        checkpoints.seal(step, Record(best_step=3))
+    assert checkpoints.last()[0] == 5
+    (checkpoints.path(5) / "weights.safetensors").write_bytes(b"1234567")
+    assert checkpoints.last()[0] == 3
+    assert not checkpoints.path(5).exists()
 
 
 def test_a_state_about_other_settings_is_thrown_away(
@@ -137,7 +156,8 @@ def test_killed_after_the_last_step_trains_no_more(
         run(*inputs, tmp_path, **OPTIONS)
     with caplog.at_level("INFO"):
         model = run(*inputs, tmp_path, **OPTIONS)
-    assert "going on after step 15 of 15" in caplog.text or "going on after step 18" in caplog.text
+    assert "going on after step 15 of 15" in caplog.text
+    assert "validation loss" not in caplog.text
     assert what_it_is(model) == what_it_is(undisturbed)
 
 

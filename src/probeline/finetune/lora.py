@@ -87,7 +87,8 @@ def add_adapters(
     if lora.quantize is not None:
         # Checkpointing is switched on with the model, not twice.
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    trained = list(head)
+    # peft adds these two itself.
+    trained = [name for name in head if name not in ("classifier", "score")]
     if any(".pooler." in name for name, _ in model.named_modules()):
         trained.append("pooler")
     config = peft.LoraConfig(

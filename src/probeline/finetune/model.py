@@ -150,13 +150,15 @@ def _prepare_tokenizer(model: LoadedModel) -> None:
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
     tokenizer.model_max_length = model.max_length
     names = ["input_ids", "attention_mask"]
     if model.family.token_types and getattr(model.body.config, "type_vocab_size", 0) > 1:
         names.insert(1, "token_type_ids")
-    # Some decoders would add the embedding of word 0 or 1 for a segment id.
-    tokenizer.model_input_names = names
+    # Decoders count positions from the left; and some would add the embedding of word 0 or 1 for a
+    # segment id. A tokenizer writes down only what it was made with.
+    for name, value in (("padding_side", "right"), ("model_input_names", names)):
+        setattr(tokenizer, name, value)
+        tokenizer.init_kwargs[name] = value
 
 
 def body_prefix(model: torch.nn.Module) -> str:

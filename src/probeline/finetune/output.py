@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping
@@ -63,6 +64,7 @@ def write_output(
                 "labels": list(job.task.labels),
                 "multilabel": job.task.multilabel,
                 "settings": dict(settings),
+                "options": job.options.plain(),
                 "found": dict(found),
                 "history": record.history,
             },
@@ -79,8 +81,11 @@ def _write_adapter(folder: Path, model: LoadedModel) -> None:
         config.base_model_name_or_path = base
         config.revision = None
     adapted.save_pretrained(folder)
-    # With the labels' names and the padding, which adapter_config.json has no place for.
-    adapted.get_base_model().config.save_pretrained(folder)
+    # With the labels' names and the padding, which adapter_config.json has no place for; a body
+    # that was in 4 bits while it was trained is merged whole.
+    described = copy.deepcopy(adapted.get_base_model().config)
+    described.__dict__.pop("quantization_config", None)
+    described.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form
 

@@ -32,7 +32,7 @@ from probeline.finetune.model import (
 from probeline.finetune.options import VERSION, Options, read_options
 from probeline.finetune.output import write_output
 from probeline.finetune.record import Record
-from probeline.finetune.trainer import FineTuner, Job, not_finite
+from probeline.finetune.trainer import FineTuner, Job, check_reports, not_finite
 from probeline.models.devices import resolve_device
 from probeline.models.load import LoadedModel, quiet
 from probeline.models.weights import files_hash
@@ -91,6 +91,7 @@ def finetune(
     chosen = read_options(options)
     device = resolve_device(model_spec.get("device") or "auto")
     check_packages(chosen, device)
+    check_reports(chosen.report_to)
     precision = resolve_precision(chosen.mixed_precision, device)
     dataset = read_dataset(dataset_folder)
     task = task_data(dataset, task_name, metric)
@@ -235,9 +236,19 @@ def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
         "labels_fingerprint": dataset.manifest["labels_fingerprint"],
         "task": job.task.name,
         "metric": job.task.metric,
-        "options": job.options.plain(),
+        "options": _deciding(job.options),
         "seed": job.seed,
     }
+
+
+def _deciding(options: Options) -> dict:
+    """The options but for those that leave the weights of every step as they are."""
+    found = options.plain()
+    for key in ("keep", "checkpoint_minutes", "report_to"):
+        del found[key]
+    if found["lora"] is not None:
+        del found["lora"]["merge"]
+    return found
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from probeline.activations.batching import Tokens
-from probeline.errors import ProbelineError
+from probeline.errors import ProbelineError, one_of
 from probeline.finetune.batches import EpochBatches, EpochLoader, TrainRows
 from probeline.finetune.checkpoints import WEIGHTS, Checkpoints, load_trained, save_trained
 from probeline.finetune.logits import logits_of
@@ -214,39 +214,54 @@ class _Flow(TrainerCallback):
         )
 
 
+def check_reports(names: Sequence[str]) -> None:
+    """Refuse integrations that transformers does not know, or whose package is not there.
+
+    Raises
+    ------
+    ProbelineError
+    """
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ProbelineError(f"finetune.report_to: {one_of(name, INTEGRATION_TO_CALLBACK)}")
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            raise ProbelineError(f"finetune.report_to: {error}") from error
+
+
 def _arguments(job: Job, folder: Path) -> TrainingArguments:
     options = job.options
     schedule = {"constant": "constant_with_warmup"}.get(options.schedule, options.schedule)
-    try:
-        arguments = TrainingArguments(
-            output_dir=str(folder),
-            num_train_epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            lr_scheduler_type=schedule,
-            warmup_steps=math.ceil(options.warmup * job.steps),
-            weight_decay=options.weight_decay,
-            per_device_train_batch_size=options.batch_size,
-            gradient_accumulation_steps=options.gradient_accumulation,
-            max_grad_norm=options.max_grad_norm or 0.0,
-            bf16=job.precision == "bf16",
-            fp16=job.precision == "fp16",
-            use_cpu=job.model.device.type == "cpu",
-            seed=job.seed,
-            report_to=list(options.report_to),
-            run_name=job.name,
-            # When to do these is decided here, in `_Flow`.
-            save_strategy="no",
-            eval_strategy="no",
-            logging_strategy="no",
-            # Not finite losses are errors here.
-            logging_nan_inf_filter=False,
-            remove_unused_columns=False,
-            label_names=["labels"],
-            disable_tqdm=True,
-            log_level="error",
-        )
-    except (ValueError, ImportError) as error:
-        raise ProbelineError(f"finetune: {error}") from error
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=schedule,
+        warmup_steps=math.ceil(options.warmup * job.steps),
+        weight_decay=options.weight_decay,
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation,
+        max_grad_norm=options.max_grad_norm or 0.0,
+        bf16=job.precision == "bf16",
+        fp16=job.precision == "fp16",
+        use_cpu=job.model.device.type == "cpu",
+        seed=job.seed,
+        report_to=list(options.report_to),
+        run_name=job.name,
+        # When to do these is decided here, in `_Flow`.
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        # Not finite losses are errors here.
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        log_level="error",
+    )
     # Several cards would be used as one, with other batches.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
