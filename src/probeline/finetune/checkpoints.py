@@ -67,15 +67,15 @@ class Checkpoints:
 
     def last(self) -> tuple[int, Record] | None:
         """Step and record of the last complete checkpoint; those that are not are deleted."""
-        found = None
-        for step in sorted(self._steps()):
-            record = _read(self.path(step))
-            if record is None:
+        found = {step: _read(self.path(step)) for step in sorted(self._steps())}
+        for step, record in found.items():
+            # Its best step is it or one before.
+            best = step if record is None else record.best_step
+            if best is not None and found.get(best) is None:
                 logger.info("%s is not complete; skipped", self.path(step))
                 shutil.rmtree(self.path(step), ignore_errors=True)
-            else:
-                found = (step, record)
-        return found
+                found[step] = None
+        return next(((step, found[step]) for step in reversed(found) if found[step]), None)
 
     def seal(self, step: int, record: Record) -> None:
         """Mark a checkpoint complete, then delete all but it and the best."""

@@ -145,7 +145,7 @@ class FineTuner(Trainer):
         if not np.isfinite(logits).all():
             raise not_finite(f"validation logits after step {state.global_step} are not", job)
         loss = job.loss.mean(logits, job.task.y["validation"])
-        found = evaluate(job.task, logits)
+        found = evaluate(job.task, _one_column(logits, job.task))
         record.evaluated(state.global_step, state.epoch, loss, found, job.options.early_stopping)
         self.control.should_training_stop |= record.stopped
         logger.info(
@@ -212,6 +212,12 @@ class _Flow(TrainerCallback):
         logger.info(
             "%s: step %d of %d, loss %.4f, %.0f s left", job.name, step, job.steps, loss, left
         )
+
+
+def _one_column(logits: np.ndarray, task: TaskData) -> np.ndarray:
+    """The difference (n, 1) of the two columns of a binary task, as probes have it."""
+    binary = task.classes == 2 and not task.multilabel
+    return logits[:, 1:] - logits[:, :1] if binary else logits
 
 
 def check_reports(names: Sequence[str]) -> None:
