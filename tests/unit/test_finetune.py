@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_pairs_are_read_as_pairs(bert, tmp_path):
 
 def test_several_labels_at_once(bert, tmp_path):
     data = write_multilabel(tmp_path / "data")
-    folder = run(data, bert, tmp_path, epochs=15, evaluations=1)
+    folder = run(data, bert, tmp_path, epochs=30)
     scores = scores_of(tmp_path)
     assert scores["metric"] == "micro-f1" and scores["test_score"] == 1.0
     config = json.loads((folder / "config.json").read_text())
@@ -190,6 +191,16 @@ def test_accumulated_batches_are_as_good_as_one(tmp_path):
     first, second = (load_file(folder / "model.safetensors") for folder in (whole, cut))
     for name, weight in first.items():
         torch.testing.assert_close(second[name], weight, rtol=1e-4, atol=2e-6)
+
+
+def test_the_log_has_lines_and_no_bars(bert, toy, tmp_path, caplog, capfd):
+    with caplog.at_level("INFO", logger="probeline"):
+        run(toy, bert, tmp_path, epochs=2)
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(re.match(r"tiny on toy/label: step 6 of 12, loss \d.*, \d+ s left", l) for l in lines)
+    assert any("step 6 of 12, validation loss" in line and "accuracy" in line for line in lines)
+    out, err = capfd.readouterr()
+    assert "it/s" not in err and "%|" not in err and "{'" not in out
 
 
 def test_the_last_checkpoint_is_kept_if_asked(bert, toy, tmp_path):

@@ -19,8 +19,8 @@ from probeline.finetune.lora import load_adapter, merge_adapter
 from probeline.models.load import load_model
 from probeline.results.predictions import read_predictions
 
-LORA = {"rank": 4, "alpha": 8}
-OPTIONS = {"epochs": 12, "learning_rate": 1e-2}
+LORA = {"rank": 4, "alpha": 16}
+OPTIONS = {"epochs": 25, "learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")

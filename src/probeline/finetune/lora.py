@@ -91,7 +91,9 @@ def add_adapters(
     trained = [name for name in head if name not in ("classifier", "score")]
     if any(".pooler." in name for name, _ in model.named_modules()):
         trained.append("pooler")
+    transposed = type(model.get_submodule(targets[0])).__name__ == "Conv1D"
     config = peft.LoraConfig(
+        fan_in_fan_out=transposed,
         task_type=peft.TaskType.SEQ_CLS,
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -153,8 +155,8 @@ def merge_adapter(folder: str | os.PathLike, out: str | os.PathLike) -> None:
     folder = folder if (folder / ADAPTER_CONFIG).is_file() else folder / ADAPTER
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ProbelineError(f"{folder}: no adapter there; expected {ADAPTER_WEIGHTS}")
-    model = load_adapter(folder).merge_and_unload()
-    with replacing_folder(out) as temporary:
+    with quiet(), replacing_folder(out) as temporary:
+        model = load_adapter(folder).merge_and_unload()
         model.save_pretrained(temporary)
         _tokenizer(folder).save_pretrained(temporary)
 
