@@ -28,25 +28,27 @@ def toy_texts(codes, seed: int = 0) -> list[str]:
 
 
 def write_toy(
-    folder: Path, classes: int = 2, pairs: bool = False, undefined: bool = False, seed: int = 0
+    folder: Path, classes: int = 2, pairs: bool = False, undefined: bool = False, train: int = 48
 ) -> Path:
     """A separable single-label set: the sign of the text, or of its pair, says the class."""
-    rng = np.random.default_rng(seed)
-    rows = sum(SIZES.values())
+    rng = np.random.default_rng(0)
+    sizes = SIZES | {"train": train}
+    rows = sum(sizes.values())
     codes = rng.permutation(np.arange(rows) % classes)
-    texts = toy_texts(codes, seed)
+    texts = toy_texts(codes)
     columns = {"text": texts}
     if pairs:
         columns = {"text": [FILLERS[row % 5] for row in range(rows)], "text_pair": texts}
     if undefined:
         codes = np.where(np.arange(rows) % 7 == 3, -1, codes)
-    return _write(folder, columns, codes, [f"label {k}" for k in range(classes)], "single")
+    return _write(folder, columns, codes, [f"label {k}" for k in range(classes)], "single", sizes)
 
 
-def write_multilabel(folder: Path, seed: int = 0) -> Path:
+def write_multilabel(folder: Path, train: int = 160) -> Path:
     """Three labels, each present where its sign is."""
-    rng = np.random.default_rng(seed)
-    rows = sum(SIZES.values())
+    rng = np.random.default_rng(0)
+    sizes = SIZES | {"train": train}
+    rows = sum(sizes.values())
     has = rng.random((rows, 3)) < 0.4
     texts = []
     for row in has:
@@ -54,16 +56,16 @@ def write_multilabel(folder: Path, seed: int = 0) -> Path:
         for label in np.flatnonzero(row):
             words += [SIGNS[label]] * 3
         texts.append(" ".join(rng.permutation(words)))
-    return _write(folder, {"text": texts}, has, ["a", "b", "c"], "multi")
+    return _write(folder, {"text": texts}, has, ["a", "b", "c"], "multi", sizes)
 
 
-def _write(folder: Path, columns: dict, codes, labels: list[str], kind: str) -> Path:
+def _write(folder: Path, columns: dict, codes, labels: list[str], kind: str, sizes: dict) -> Path:
     task = {"kind": kind, "labels": labels, "counts": {}}
     write_dataset(
         folder,
         {"name": "toy", "tasks": {"label": task}},
         pa.table(columns),
-        SIZES,
+        sizes,
         {"label": codes},
     )
     return folder

@@ -19,13 +19,13 @@ from probeline.finetune.lora import load_adapter, merge_adapter
 from probeline.models.load import load_model
 from probeline.results.predictions import read_predictions
 
-LORA = {"rank": 4, "alpha": 16}
-OPTIONS = {"epochs": 25, "learning_rate": 1e-2}
+LORA = {"rank": 4, "alpha": 16, "dropout": 0.0}
+OPTIONS = {"epochs": 8, "learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("toy"), classes=3)
+    return write_toy(tmp_path_factory.mktemp("toy"), classes=3, train=144)
 
 
 @pytest.fixture(scope="module")
