@@ -208,7 +208,7 @@ def test_the_log_has_lines_and_no_bars(bert, toy, tmp_path, caplog, capfd):
         run(toy, bert, tmp_path, epochs=2)
     lines = [record.getMessage() for record in caplog.records]
     assert any(
-        re.match(r"tiny on toy/label: step 6 of 12, loss \d.*, \d+ s left", l) for l in lines
+        re.match(r"tiny on toy/label: step 6 of 12, loss \d.*, \d+ s left", line) for line in lines
     )
     assert any("step 6 of 12, validation loss" in line and "accuracy" in line for line in lines)
     out, err = capfd.readouterr()
