@@ -114,7 +114,7 @@ def load_model(
         the body are missing, or a setting does not fit the model.
     """
     path = spec["path"]
-    source = _local_source(spec)
+    source = local_source(spec)
     shape = shape_of_folder(source.folder, path)
     family = family_of(shape.model_type, path)
     device = resolve_device(spec.get("device") or "auto")
@@ -133,14 +133,15 @@ def load_model(
         dtype=dtype,
         max_length=max_length,
         batch_tokens=_batch_tokens(spec, device, max_length),
-        pad_id=_pad_id(tokenizer),
+        pad_id=pad_id(tokenizer),
         tokenizer_hash=tokenizer_hash,
         source=source,
         weights=weights,
     )
 
 
-def _local_source(spec: Mapping) -> ModelSource:
+def local_source(spec: Mapping) -> ModelSource:
+    """Find the model that `spec` names on this machine; a hub model is downloaded if need be."""
     source = resolve(spec["path"], spec.get("revision"))
     if source.kind != "hub":
         return source
@@ -213,7 +214,7 @@ def _load_body(
         Exception
     ) as error:  # damaged weights, shapes that do not fit, a config for another class
         raise ProbelineError(f"{path}: the model cannot be loaded: {reason(error)}") from error
-    _nothing_missing(info, path)
+    nothing_missing(info, path)
     _hooks_fit(body, family, path, decoder)
     return body.eval().requires_grad_(False)
 
@@ -230,13 +231,13 @@ def no_extras(config) -> None:
             setattr(config, name, value)
 
 
-def _nothing_missing(info: Mapping, path: str) -> None:
+def nothing_missing(info: Mapping, path: str, what: str = "the model's body") -> None:
     """transformers fills missing weights with random numbers and goes on: refuse that."""
     missing = sorted(info["missing_keys"])
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise ProbelineError(
-            f"{path}: {len(missing)} weights of the model's body are missing from its files "
+            f"{path}: {len(missing)} weights of {what} are missing from its files "
             f"({shown}); expected a checkpoint that has all of them"
         )
 
@@ -278,7 +279,8 @@ def _batch_tokens(spec: Mapping, device: torch.device, max_length: int) -> int:
     return max(tokens, max_length)
 
 
-def _pad_id(tokenizer) -> int:
+def pad_id(tokenizer) -> int:
+    """Id to put into padded places, which are masked."""
     for value in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if value is not None:
             return int(value)
@@ -286,6 +288,7 @@ def _pad_id(tokenizer) -> int:
 
 
 def reason(error: Exception) -> str:
+    """The kind of an error and its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no further word'}"
 
