@@ -94,6 +94,9 @@ def fetch(
 
     settings = load(config)
     for name in settings.models:
+        if settings.origin(name) is not None:
+            typer.echo(f"{name}: fine-tuned in the run, nothing to fetch")
+            continue
         commit = fetch_model(settings.model_spec(name))
         typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
 

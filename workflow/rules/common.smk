@@ -1,7 +1,7 @@
 # What names may look like, and lists several stages need.
 
 from probeline import versions
-from probeline.config import PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
+from probeline.config import NO_MODEL, PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
 
 
 wildcard_constraints:
@@ -13,6 +13,7 @@ wildcard_constraints:
     representation="|".join(REPRESENTATIONS),
     pooling="|".join(POOLINGS),
     layer=r"\d{2,3}",
+    seed=r"\d+",
     slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 
@@ -21,12 +22,13 @@ localrules:
 
 
 cells = [plan.cell_artifacts(*cell) for cell in plan.cells()]
-paths = [plan.path_predictions(*pair) for pair in plan.pairs]
+paths = plan.all_paths()
 figures = [
     f"results/figures/{dataset}/{task}/{model}/{name}.svg"
     for dataset, task, model in plan.cells()
     for name in ("layers", "tradeoff")
 ]
+figures += [plan.finetuned(origin)["figure"] for origin in plan.origins]
 
 
 def dataset_artifacts(wildcards):
@@ -40,3 +42,10 @@ def slug_shards(wildcards):
 
 def probed_shards(wildcards):
     return plan.shards(wildcards.dataset, wildcards.model, plan.probed(wildcards.model))
+
+
+def pinned(wildcards):
+    """The commit of a model that the fetch rule brought into the cache."""
+    if plan.is_fetched(wildcards.model):
+        return f"results/models/{wildcards.model}.json"
+    return []

@@ -42,6 +42,7 @@ rule summary:
     input:
         [list(files.values()) for files in cells],
         [list(plan.grids(*cell).values()) for cell in plan.cells()],
+        plan.summary_files(),
         paths,
     output:
         csv=report("results/summary.csv", caption="../report/summary.rst", category="Summary"),
@@ -60,7 +61,12 @@ rule comparisons:
     """The selected classifier against every other method, on the same test texts."""
     input:
         [list(plan.dataset_artifacts(dataset).values()) for dataset in plan.datasets],
-        [method["path"] for entry in plan.comparison_entries() for method in entry["methods"]],
+        [
+            path
+            for entry in plan.comparison_entries()
+            for method in entry["methods"]
+            for path in method["paths"]
+        ],
     output:
         csv=report(
             "results/comparisons.csv", caption="../report/comparisons.rst", category="Summary"

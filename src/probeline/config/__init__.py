@@ -6,18 +6,20 @@ it every time it is parsed, which on a cluster is once per job.
 
 from __future__ import annotations
 
-from probeline.config.kinds import PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
+from probeline.config.kinds import NO_MODEL, PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
 from probeline.config.load import load, validate
 from probeline.config.reading import read
-from probeline.config.schema import DEFAULT_TASK, Config
+from probeline.config.schema import DEFAULT_TASK, Config, Origin
 
 __all__ = [
     "DEFAULT_TASK",
+    "NO_MODEL",
     "PATH_TASK",
     "POOLINGS",
     "REPRESENTATIONS",
     "SLUG",
     "Config",
+    "Origin",
     "load",
     "read",
     "validate",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from probeline.config.dataset_checks import dataset_problems
 from probeline.config.draft import Draft
 from probeline.config.keys import Problem
+from probeline.config.model_checks import baseline_problems, model_problems
 from probeline.config.schema import Config, names
 from probeline.config.words import hint, path_words, shown
 
@@ -18,22 +19,15 @@ from probeline.config.words import hint, path_words, shown
 def cross_problems(draft: Draft) -> list[Problem]:
     """Return every mistake between values that are each right alone."""
     found: list[Problem] = []
-    found += _model_problems(draft)
+    found += model_problems(draft)
     for name, entry in draft.config.datasets.items():
         found += dataset_problems(entry, ("datasets", name), draft.sure)
     found += _run_problems(draft)
+    found += baseline_problems(draft)
     found += _probe_problems(draft)
     found += _combination_problems(draft)
     found += _layer_problems(draft)
     return found
-
-
-def _model_problems(draft: Draft) -> Iterator[Problem]:
-    for name, model in draft.config.models.items():
-        local = model.path.startswith(("package:", "./", "../", "/", "~"))
-        path = ("models", name, "revision")
-        if local and model.revision is not None and draft.sure("models", name, "path"):
-            yield path, f"only hub models have revisions, and {shown(model.path)} is a local one"
 
 
 def _run_problems(draft: Draft) -> Iterator[Problem]:

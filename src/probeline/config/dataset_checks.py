@@ -42,6 +42,8 @@ def dataset_problems(entry: DatasetEntry, path: tuple, sure: Sure) -> Iterator[P
         yield from _split_problems(entry, path, known("loader"))
     if known("label", "metric"):
         yield from _metric_problems(entry, path)
+    if known("label", "label_texts"):
+        yield from _label_text_problems(entry, path)
     if known("loader") and entry.loader not in TABLES:
         return
     if known("text", "label"):
@@ -50,6 +52,18 @@ def dataset_problems(entry: DatasetEntry, path: tuple, sure: Sure) -> Iterator[P
         yield from _hierarchy_problems(entry, path)
     if known("label", "label_names"):
         yield from _name_problems(entry, path)
+
+
+def _label_text_problems(entry: DatasetEntry, path: tuple) -> Iterator[Problem]:
+    columns = entry.label if isinstance(entry.label, list) else []
+    for name, texts in (entry.label_texts or {}).items():
+        place = (*path, "label_texts", name)
+        if columns and name not in columns:
+            yield place, f"is none of the columns {', '.join(columns)}{hint(name, columns)}"
+        elif columns and not isinstance(texts, dict):
+            yield place, "is a column, so give a mapping of its labels to texts"
+        elif not columns and isinstance(texts, dict):
+            yield place, "give a text or a list of texts; only hierarchies have columns here"
 
 
 def _useless_keys(entry: DatasetEntry, path: tuple) -> Iterator[Problem]:

@@ -41,12 +41,32 @@ Path = Annotated[Text, AfterValidator(_path)]
 
 
 class ModelEntry(Closed):
-    """One model: any transformers encoder, decoder or encoder-decoder, frozen or fine-tuned."""
+    """One model: any transformers encoder, decoder or encoder-decoder, frozen or fine-tuned.
 
-    path: Path = Field(
+    It has a `path`, or it is `finetuned_from` another entry: then it is trained first, under
+    `finetune`, and runs on the dataset it is trained on unless `runs` says otherwise.
+    """
+
+    path: Path | None = Field(
+        None,
         description="Hub id (`roberta-base`), folder (`./my-model`), or "
-        "`package:<import name>/<path inside it>`.",
+        "`package:<import name>/<path inside it>`. Required without `finetuned_from`.",
         json_schema_extra={"examples": ["roberta-base"]},
+    )
+    finetuned_from: Text | None = Field(
+        None,
+        description="Name of the model to fine-tune; what is left out here is as there.",
+    )
+    on: Text | None = Field(
+        None, description="With `finetuned_from`: name of the dataset to fine-tune on."
+    )
+    task: Text | None = Field(
+        None,
+        description="With `finetuned_from`: task to fine-tune for. null = `label`; needed where "
+        "the dataset is a hierarchy.",
+    )
+    seed: whole(0, 2**32 - 1) | None = Field(
+        None, description="With `finetuned_from`: seed of the training. null = the global `seed`."
     )
     revision: Text | None = Field(
         None, description="Commit, tag or branch of a hub model. null = the newest at fetch time."
@@ -115,6 +135,10 @@ LabelNames = either(
     list=NameList,
     mapping=dict[str, either(text=Text, list=NameList, mapping=dict[str, Text])],
 )
+OwnTexts = either(text=Text, list=ordered(Text))
+LabelTexts = dict[
+    str, either(text=Text, list=ordered(Text), mapping=dict[str, OwnTexts])
+]
 
 
 class DatasetEntry(Closed):
@@ -160,6 +184,16 @@ class DatasetEntry(Closed):
             # Stands for the words that the kind itself would give, see `words.kind_words`.
             "$comment": "a list of names, a mapping of value to name, a mapping of column to "
             "either, or null",
+        },
+    )
+    label_texts: LabelTexts | None = Field(
+        None,
+        description="Words that stand for a label where a method reads its name: a text, or "
+        "several. Labels left out are read as their names, `card_arrival` as `card arrival`. For "
+        "a hierarchy, a mapping of column to such texts.",
+        json_schema_extra={
+            "$comment": "a mapping of label to text or list of texts, a mapping of column to such "
+            "mappings, or null"
         },
     )
     splits: Splits = Field(

@@ -11,7 +11,9 @@ from probeline.config.schema import Config
 from probeline.config.words import path_words, shown
 
 NAMED = ("models", "datasets", "combinations")
-SECTIONS = tuple(key for key in Config.model_fields if key not in ("seed", "data_root"))
+SECTIONS = tuple(
+    key for key in Config.model_fields if key not in ("seed", "data_root", "baselines")
+)
 DEEPEST = 12
 
 Problem = tuple[tuple, str]

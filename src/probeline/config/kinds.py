@@ -34,6 +34,9 @@ EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 SLUG = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 SLUG_WORDS = "letters, digits, '-' and '_', the first a letter or digit, 64 at most"
 
+# The model under whose name a method without one, TF-IDF, has its results.
+NO_MODEL = "tfidf"
+
 # The task of whole paths through a hierarchy, beside those named like its columns.
 PATH_TASK = "path"
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from probeline.config.comparing import (
+    BASELINES,
+    Baseline,
+    Finetune,
+    InContext,
+    SentenceEmbedding,
+    Tfidf,
+    ZeroShot,
+)
 from probeline.config.entries import DatasetEntry, ModelEntry, Run
 from probeline.config.kinds import (
     MEMBERS,
@@ -16,13 +25,29 @@ from probeline.config.kinds import (
     distinct,
     whole,
 )
-from probeline.config.sections import Aggregate, Extract, Probe, SentenceEmbedding, Sparsify
+from probeline.config.sections import Aggregate, Extract, Probe, Sparsify
 from probeline.errors import ProbelineError, one_of
 
 NAMES = {"propertyNames": {"pattern": f"^{SLUG}$"}}
 DEFAULT_TASK = "label"
 
 Pair = tuple[str, str]
+# Keys of a model that say how it is made, not what it is.
+ORIGIN = ("finetuned_from", "on", "task", "seed")
+
+
+class Origin(NamedTuple):
+    """One fine-tuning: of a model, on the train texts of a dataset, for one of its tasks."""
+
+    dataset: str
+    task: str
+    model: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Where the fine-tuned model is written."""
+        return f"./results/finetuned/{self.dataset}/{self.task}/{self.model}/{self.seed}"
 
 
 class Config(Closed):
@@ -61,21 +86,43 @@ class Config(Closed):
     aggregate: Aggregate = Field(
         default_factory=Aggregate, description="The classifier over the kept neurons."
     )
+    baselines: distinct(Baseline, BASELINES, minimum=0) = Field(
+        default=["sentence-embedding", "tfidf"],
+        description="Which baselines run: sentence-embedding, tfidf, zero-shot (similarity of "
+        "label texts), icl (in-context learning), finetune. Each has a section below.",
+    )
     sentence_embedding: SentenceEmbedding = Field(
         default_factory=SentenceEmbedding, description="The sentence-embedding baseline."
+    )
+    tfidf: Tfidf = Field(default_factory=Tfidf, description="The TF-IDF baseline.")
+    zero_shot: ZeroShot = Field(default_factory=ZeroShot, description="The zero-shot baseline.")
+    icl: InContext = Field(default_factory=InContext, description="The in-context baseline.")
+    finetune: Finetune = Field(
+        default_factory=Finetune,
+        description="How models are fine-tuned: the `finetune` baseline, and models that are "
+        "`finetuned_from` another.",
     )
 
     def pairs(self) -> list[Pair]:
         """Return the (dataset, model) pairs that run, in the configuration's order, each once."""
-        everything = (list(self.models), list(self.datasets))
         chosen = [(names(run.model), names(run.dataset)) for run in self.runs or []]
         found: dict[Pair, None] = {}
-        for models, datasets in chosen or [everything]:
+        for models, datasets in chosen or self._default_runs():
             # The name lists of a run are sorted; the order of the entries is the user's.
             for dataset in (name for name in self.datasets if name in datasets):
                 for model in (name for name in self.models if name in models):
                     found[dataset, model] = None
         return list(found)
+
+    def _default_runs(self) -> list[tuple[list[str], list[str]]]:
+        """Every model on every dataset, but one that is fine-tuned here on its own only."""
+        free = [name for name, model in self.models.items() if model.finetuned_from is None]
+        own = [
+            ([name], [model.on])
+            for name, model in self.models.items()
+            if model.finetuned_from is not None
+        ]
+        return [(free, list(self.datasets)), *own]
 
     def tasks(self, dataset: str) -> list[str]:
         """Return the dataset's tasks: ``label``, or the levels of its hierarchy, coarse to fine."""
@@ -116,17 +163,71 @@ class Config(Closed):
         }
 
     def model_spec(self, name: str) -> dict:
-        """Return one model's settings as a plain sorted dict, defaults filled in."""
-        return plain(self._entry("models", name).model_dump())
+        """Return one model's settings as a plain sorted dict, defaults filled in.
+
+        What says how a model is fine-tuned is left out: `path` is the folder it is written to, and
+        what its entry leaves out is as in that of the model it is made from.
+        """
+        entry = self._entry("models", name)
+        spec = entry.model_dump()
+        if entry.finetuned_from is not None:
+            given = {key: spec[key] for key in entry.model_fields_set}
+            origin = self.origin(name)
+            spec = self._entry("models", origin.model).model_dump() | given
+            spec |= {"path": origin.folder, "revision": None, "tokenizer": None}
+        for key in ORIGIN:
+            spec.pop(key)
+        return plain(spec)
+
+    def origin(self, name: str) -> Origin | None:
+        """Return what a model is fine-tuned from in this run; None for one that has a path."""
+        entry = self._entry("models", name)
+        if entry.finetuned_from is None:
+            return None
+        seed = self.seed if entry.seed is None else entry.seed
+        return Origin(entry.on, entry.task or DEFAULT_TASK, entry.finetuned_from, seed)
+
+    def origins(self) -> list[Origin]:
+        """Return every fine-tuning that the run asks for, as a baseline or as a model."""
+        found = {}
+        if "finetune" in self.baselines:
+            for dataset, model in self.pairs():
+                if not self.chosen(self.finetune.models, model):
+                    continue
+                for task in self.tasks(dataset):
+                    for seed in self.seeds(self.finetune):
+                        found[Origin(dataset, task, model, seed)] = None
+        for _, model in self.pairs():
+            origin = self.origin(model)
+            if origin is not None:
+                found[origin] = None
+        return list(found)
+
+    def seeds(self, section: Finetune | InContext) -> list[int]:
+        """Return the seeds of a section, the global one where it has none of its own."""
+        return [self.seed] if section.seeds is None else section.seeds
+
+    def chosen(self, models: str | list[str], model: str) -> bool:
+        """Return whether `models` (all, or names) takes in a model; all = with a `path`."""
+        if models == "all":
+            return self._entry("models", model).finetuned_from is None
+        return model in models
+
+    def label_texts(self, dataset: str, task: str) -> dict:
+        """Return the texts that the dataset's entry gives for labels of a task, as lists."""
+        given = self._entry("datasets", dataset).label_texts or {}
+        if len(self.tasks(dataset)) > 1:
+            given = given.get(task, {})
+        return plain({label: names(texts) for label, texts in given.items()})
 
     def dataset_spec(self, name: str) -> dict:
         """Return one dataset's settings as a plain sorted dict, defaults filled in.
 
-        Every key of `DatasetEntry` is there whatever the loader. ``encoding`` is a list.
+        Every key of `DatasetEntry` but `label_texts` is there whatever the loader. ``encoding`` is a list.
         ``splits.train`` of a hub dataset is filled in; of another it may be None: the file or
         folder at ``path``. A ``max_texts`` mapping holds only the splits that have a limit.
         """
-        entry = self._entry("datasets", name).model_dump()
+        entry = self._entry("datasets", name).model_dump(exclude={"label_texts"})
         if isinstance(entry["encoding"], str):
             entry["encoding"] = [entry["encoding"]]
         if entry["loader"] == "hub" and entry["splits"]["train"] is None:

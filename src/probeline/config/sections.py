@@ -15,7 +15,6 @@ from probeline.config.kinds import (
     Fraction,
     Penalties,
     Pooling,
-    Positive,
     Representation,
     Share,
     distinct,
@@ -174,11 +173,3 @@ class Aggregate(Closed):
         "the `smallest` row of the summary.",
     )
 
-
-class SentenceEmbedding(Closed):
-    """The baseline: mean-pooled last layer, normalised, with an L2 logistic regression."""
-
-    penalties: distinct(Positive) = Field(
-        default=[0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
-        description="scikit-learn C values to try; validation chooses.",
-    )

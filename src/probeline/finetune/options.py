@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass
 
 from probeline.errors import ProbelineError, one_of
 
-# Raise it when a change of the library changes what fine-tuning writes.
-VERSION = 1
-
 SCHEDULES = ("linear", "cosine", "constant")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 CLASS_WEIGHTS = (None, "balanced")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import transformers
 
+from probeline import versions
 from probeline.activations.batching import tokenize
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
@@ -29,7 +30,7 @@ from probeline.finetune.model import (
     load_classifier,
     resolve_precision,
 )
-from probeline.finetune.options import VERSION, Options, read_options
+from probeline.finetune.options import Options, read_options
 from probeline.finetune.output import write_output
 from probeline.finetune.record import Record
 from probeline.finetune.trainer import FineTuner, Job, check_reports, not_finite
@@ -220,7 +221,7 @@ def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
 
         versions["peft"] = peft.__version__
     return {
-        "stage_version": VERSION,
+        "stage_version": versions.FINETUNE,
         "versions": versions,
         "model_name": model_name,
         "model": model.path,

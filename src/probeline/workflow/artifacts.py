@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from probeline.activations.names import layers_of, shard_name, shard_names
-from probeline.config import PATH_TASK
-from probeline.workflow.sources import Sources
+from probeline.config import NO_MODEL, PATH_TASK, Origin
+from probeline.workflow.sources import Sources, identity_file
 
 # Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
 # its start, and a model of any size still gives several jobs.
@@ -100,7 +100,9 @@ class Artifacts(Sources):
         With `layers:` a hub model is planned before the fetch rule has brought its config.json; the
         jobs of a cluster, which plan again, must find the same groups.
         """
-        if self.config.models[model].layers is not None and self.is_fetched(model):
+        origin = self.config.origin(model)
+        source = origin.model if origin else model
+        if self.config.models[source].layers is not None and self.is_fetched(source):
             return None
         return self.shapes[model].width(representation)
 
@@ -148,6 +150,17 @@ class Artifacts(Sources):
             return None
         return shard_name(self.shapes[model], "hidden", "mean", self.shapes[model].layers)
 
+    def embedding_file(self, dataset: str, model: str) -> str:
+        """Shard of the mean-pooled last hidden state, which is stored."""
+        return f"results/activations/{dataset}/{model}/{self.embedding_shard(model)}"
+
+    def neighbours_file(self, dataset: str, model: str) -> str | list:
+        """Shard by which in-context learning finds the nearest training texts; else nothing."""
+        section = self.config.icl
+        if section.select != "nearest":
+            return []
+        return self.embedding_file(dataset, section.neighbours or model)
+
     def cells(self) -> Iterator[tuple[str, str, str]]:
         """(dataset, task, model) of every result."""
         for dataset, model in self.pairs:
@@ -162,7 +175,7 @@ class Artifacts(Sources):
             "stc": f"{scores}/stc.json",
             "classifier": f"results/classifiers/{dataset}/{task}/{model}",
         }
-        if self.embedding_shard(model):
+        if self.embeds("sentence-embedding", model):
             files["sentence_embedding"] = f"{scores}/sentence-embedding.json"
         return files
 
@@ -172,10 +185,16 @@ class Artifacts(Sources):
         return [f"results/predictions/{dataset}/{level}/{model}/{method}.h5" for level in levels]
 
     def path_predictions(self, dataset: str, model: str) -> list[str]:
-        """Predictions of whole paths through a hierarchy, a file per method; else none."""
+        """Predictions of whole paths through a hierarchy, a file per method and seed; else none."""
         if len(self.config.tasks(dataset)) == 1:
             return []
-        return [method["path"] for method in self.methods(dataset, PATH_TASK, model)]
+        methods = self.methods(dataset, PATH_TASK, model)
+        return list(dict.fromkeys(path for method in methods for path in method["paths"]))
+
+    def all_paths(self) -> list[str]:
+        """Predictions of whole paths of every hierarchy, each once."""
+        found = [path for pair in self.pairs for path in self.path_predictions(*pair)]
+        return list(dict.fromkeys(found))
 
     def figure_inputs(self, dataset: str, task: str, model: str) -> dict[str, str]:
         """Inputs of the figures by name."""
@@ -185,21 +204,87 @@ class Artifacts(Sources):
             inputs["embedding"] = files["sentence_embedding"]
         return inputs
 
+    def embeds(self, baseline: str, model: str) -> bool:
+        """Whether a baseline that reads embeddings of the texts runs for a model."""
+        return baseline in self.config.baselines and self.embedding_shard(model) is not None
+
+    def baselines(self, dataset: str, task: str, model: str) -> dict[str, dict[int | None, str]]:
+        """Baselines of one cell: by method the names of its files, by seed (None: it has none).
+
+        Of whole paths through a hierarchy those that score every text.
+        """
+        found: dict[str, dict[int | None, str]] = {}
+        for baseline in ("sentence-embedding", "zero-shot"):
+            if self.embeds(baseline, model):
+                found[baseline] = {None: baseline}
+        if self._asked(task, model):
+            seeds = self.config.seeds(self.config.icl)
+            found["icl"] = {seed: f"icl-{seed}" for seed in seeds}
+        seeds = self._trained_seeds(dataset, task, model)
+        if seeds:
+            found["finetune"] = {seed: f"finetune-{seed}" for seed in seeds}
+        return found
+
+    def _asked(self, task: str, model: str) -> bool:
+        """Whether in-context learning runs for a model, and on all texts where paths need them."""
+        section = self.config.icl
+        if "icl" not in self.config.baselines or not self.config.chosen(section.models, model):
+            return False
+        limits = section.max_texts
+        return task != PATH_TASK or limits.validation is limits.test is None
+
+    def _trained_seeds(self, dataset: str, task: str, model: str) -> list[int]:
+        """Seeds of the fine-tuned classifiers of a cell, those of all levels for whole paths."""
+        levels = self.config.tasks(dataset) if task == PATH_TASK else [task]
+        tuned = self.config.origin(model)
+        own = [tuned] if tuned else self.origins
+        source = tuned.model if tuned else model
+        found = [
+            {o.seed for o in own if (o.dataset, o.task, o.model) == (dataset, level, source)}
+            for level in levels
+        ]
+        return sorted(set.intersection(*found))
+
     def methods(self, dataset: str, task: str, model: str) -> list[dict]:
         """Methods of one cell and their predictions; the rest is compared with the first.
 
-        `variant` is the summary's, None where the predictions say it themselves.
+        `variant` is the summary's, None where the predictions say it themselves; `paths` holds a
+        file for each seed.
         """
-        found = [
-            ("stc", "selected", "stc"),
-            ("stc", "smallest", "stc-smallest"),
-            ("probe", None, "probe"),
-            ("last-layer", None, "last-layer"),
-        ]
-        if self.embedding_shard(model):
-            found.append(("sentence-embedding", "l2", "sentence-embedding"))
         folder = f"results/predictions/{dataset}/{task}/{model}"
-        return [
-            {"method": method, "variant": variant, "path": f"{folder}/{name}.h5"}
-            for method, variant, name in found
+        found = [
+            ("stc", "selected", [f"{folder}/stc.h5"]),
+            ("stc", "smallest", [f"{folder}/stc-smallest.h5"]),
+            ("probe", None, [f"{folder}/probe.h5"]),
+            ("last-layer", None, [f"{folder}/last-layer.h5"]),
         ]
+        for method, files in self.baselines(dataset, task, model).items():
+            variant = "l2" if method == "sentence-embedding" else None
+            home = self._home(folder, method, model)
+            found.append((method, variant, [f"{home}/{name}.h5" for name in files.values()]))
+        if "tfidf" in self.config.baselines:
+            found.append(
+                ("tfidf", None, [f"results/predictions/{dataset}/{task}/{NO_MODEL}/tfidf.h5"])
+            )
+        return [
+            {"method": method, "variant": variant, "paths": paths}
+            for method, variant, paths in found
+        ]
+
+    def _home(self, folder: str, method: str, model: str) -> str:
+        """Where a baseline's files lie: a fine-tuned model's own head stands under its source."""
+        origin = self.config.origin(model)
+        if method == "finetune" and origin is not None:
+            return f"{folder.rpartition('/')[0]}/{origin.model}"
+        return folder
+
+    def finetuned(self, origin: Origin) -> dict[str, str]:
+        """Files of one fine-tuning by role."""
+        place = f"{origin.dataset}/{origin.task}/{origin.model}"
+        name = f"finetune-{origin.seed}"
+        return {
+            "identity": identity_file(origin),
+            "predictions": f"results/predictions/{place}/{name}.h5",
+            "scores": f"results/scores/{place}/{name}.json",
+            "figure": f"results/figures/{place}/{name}.svg",
+        }

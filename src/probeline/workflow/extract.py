@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from probeline.activations.names import parse_name
-from probeline.files import read_json
+from probeline.workflow.models import offline_spec
 
 
 def run_extract(
@@ -32,17 +31,10 @@ def run_extract(
     settings : mapping
         model, spec, options, seed.
     """
-    # Before huggingface_hub is imported: it reads this once. The fetch rule was the only download.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import torch
+    spec = offline_spec(settings["spec"], pinned, threads)
 
     from probeline.activations.extract import extract
 
-    torch.set_num_threads(threads)
-    spec = dict(settings["spec"])
-    if pinned:
-        # No commit: a folder or package, of which only the tokenizer was fetched.
-        spec["revision"] = read_json(pinned)["commit"] or spec.get("revision")
     stored = [parse_name(name) for name in shards if name.endswith(".h5")]
     options = {
         **settings["options"],

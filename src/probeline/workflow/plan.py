@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probeline import versions
-from probeline.config import PATH_TASK, validate
+from probeline.config import NO_MODEL, PATH_TASK, validate
 from probeline.data.selection import is_drawn, selection
 from probeline.models.weights import sampled_hash
 from probeline.workflow.artifacts import Artifacts
@@ -114,6 +114,50 @@ class Plan(Artifacts):
             "version": versions.SENTENCE_EMBEDDING,
         }
 
+    def _scored(self, dataset: str, task: str, section: str, version: int) -> dict:
+        return {
+            "options": self.config.section(section),
+            "metric": self.config.metric(dataset, task),
+            "version": version,
+        }
+
+    def tfidf_params(self, dataset: str, task: str) -> dict:
+        return self._scored(dataset, task, "tfidf", versions.TFIDF)
+
+    def zero_shot_params(self, dataset: str, task: str, model: str) -> dict:
+        return self._reading_params(dataset, task, model, "zero_shot", versions.ZERO_SHOT)
+
+    def icl_params(self, dataset: str, task: str, model: str) -> dict:
+        params = self._reading_params(dataset, task, model, "icl", versions.ICL)
+        # Who is asked and by which seeds is said by the outputs.
+        for key in ("models", "neighbours", "seeds"):
+            params["options"].pop(key)
+        return params
+
+    def _reading_params(
+        self, dataset: str, task: str, model: str, section: str, version: int
+    ) -> dict:
+        """Of what runs a model and reads the names of labels."""
+        spec = self.config.model_spec(model)
+        spec.pop("layers")
+        params = self._scored(dataset, task, section, version)
+        params["options"]["label_texts"] = self.config.label_texts(dataset, task)
+        package = sampled_hash(self.files_of(model, "package"))
+        return params | {"spec": spec, "package": package}
+
+    def finetune_params(self, dataset: str, task: str, model: str) -> dict:
+        spec = self.config.model_spec(model)
+        # Weights are trained in float32, whatever the type that they are run in.
+        for key in ("layers", "dtype"):
+            spec.pop(key)
+        params = self._scored(dataset, task, "finetune", versions.FINETUNE)
+        options = params["options"]
+        for key in ("models", "seeds"):
+            options.pop(key)
+        if options["learning_rate"] is None:
+            options["learning_rate"] = 2e-5 if options["lora"] is None else 2e-4
+        return params | {"spec": spec, "package": sampled_hash(self.files_of(model, "package"))}
+
     def path_params(self, dataset: str) -> dict:
         finest = self.config.tasks(dataset)[-1]
         metric = self.config.metric(dataset, finest)
@@ -131,20 +175,43 @@ class Plan(Artifacts):
         return entries
 
     def summary_entries(self) -> list[dict]:
-        """What the summary reads: an entry per cell, and one for the paths of a hierarchy."""
+        """What the summary reads: an entry per cell, and one for the paths of a hierarchy.
+
+        The baseline that reads no model has entries of its own.
+        """
         entries = []
         for dataset, model in self.pairs:
             entries += [
                 self._cell_entry(dataset, task, model) for task in self.config.tasks(dataset)
             ]
             if self.path_predictions(dataset, model):
-                methods = {"methods": self.methods(dataset, PATH_TASK, model)}
-                entries.append(self._named_entry(dataset, PATH_TASK, model) | methods)
+                entries.append(self._path_entry(dataset, model))
+        if "tfidf" in self.config.baselines:
+            for dataset in self.datasets:
+                entries += [
+                    self._named_entry(dataset, task, NO_MODEL)
+                    | {"baselines": [self._runs(dataset, task, NO_MODEL, "tfidf", {None: "tfidf"})]}
+                    for task in self.config.tasks(dataset)
+                ]
+                if len(self.config.tasks(dataset)) > 1:
+                    entries.append(self._path_entry(dataset, NO_MODEL))
         return entries
 
     def _named_entry(self, dataset: str, task: str, model: str) -> dict:
-        source = self.config.models[model].path
+        source = None if model == NO_MODEL else self.config.model_spec(model)["path"]
         return {"dataset": dataset, "task": task, "model": model, "source": source}
+
+    def _path_entry(self, dataset: str, model: str) -> dict:
+        if model == NO_MODEL:
+            path = f"results/predictions/{dataset}/{PATH_TASK}/{NO_MODEL}/tfidf.h5"
+            methods = [{"method": "tfidf", "variant": None, "paths": [path]}]
+        else:
+            methods = [
+                method
+                for method in self.methods(dataset, PATH_TASK, model)
+                if method["method"] != "tfidf"
+            ]
+        return self._named_entry(dataset, PATH_TASK, model) | {"methods": methods}
 
     def _cell_entry(self, dataset: str, task: str, model: str) -> dict:
         files = self.cell_artifacts(dataset, task, model)
@@ -152,10 +219,38 @@ class Plan(Artifacts):
             **self._named_entry(dataset, task, model),
             "layers": files["layers"],
             "stc": files["stc"],
-            "sentence_embedding": files.get("sentence_embedding"),
             "grids": self.grids(dataset, task, model),
             "predictions": f"results/predictions/{dataset}/{task}/{model}",
+            "baselines": [
+                self._runs(dataset, task, model, method, files)
+                for method, files in self.baselines(dataset, task, model).items()
+            ],
         }
+
+    def _runs(self, dataset: str, task: str, model: str, method: str, files: dict) -> dict:
+        """Scores and predictions of one baseline, for each of its seeds."""
+        place = self._home(f"{dataset}/{task}/{model}", method, model)
+        return {
+            "method": method,
+            "runs": [
+                {
+                    "seed": seed,
+                    "scores": f"results/scores/{place}/{name}.json",
+                    "predictions": f"results/predictions/{place}/{name}.h5",
+                }
+                for seed, name in files.items()
+            ],
+        }
+
+    def summary_files(self) -> list[str]:
+        """Scores and predictions of all baselines: inputs of the summary."""
+        runs = [
+            run
+            for entry in self.summary_entries()
+            for baseline in entry.get("baselines", [])
+            for run in baseline["runs"]
+        ]
+        return list(dict.fromkeys(run[key] for run in runs for key in ("scores", "predictions")))
 
 
 def load_plan(raw: dict, files: Iterable[str | os.PathLike] = ()) -> Plan:

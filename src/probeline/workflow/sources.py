@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from probeline.activations.names import layers_of, shard_names
-from probeline.config import Config
+from probeline.config import Config, Origin
 from probeline.data.paths import local_folder, source_files, source_fingerprint
 from probeline.errors import ConfigError, ProbelineError
-from probeline.models.reference import ModelShape, read_shape, resolve
+from probeline.models.reference import ModelShape, ModelSource, read_shape, resolve
 from probeline.models.weights import model_files
 
 
@@ -33,15 +33,17 @@ class Sources:
         self.pairs = config.pairs()
         self.models = list(dict.fromkeys(model for _, model in self.pairs))
         self.datasets = list(dict.fromkeys(dataset for dataset, _ in self.pairs))
+        self.origins = config.origins()
         self.shapes: dict[str, ModelShape] = {}
         self._sources: dict[str, tuple[list[str], str | None]] = {}
         self._read_all()
 
     def _read_all(self) -> None:
         problems = []
-        for model in self.models:
+        made_from = [origin.model for origin in self.origins if origin.model not in self.models]
+        for model in [*self.models, *dict.fromkeys(made_from)]:
             try:
-                self.shapes[model] = read_shape(self.config.model_spec(model))
+                self.shapes[model] = read_shape(self._own_spec(model))
                 self._check_layers(model)
                 self._check_model(model)
             except ProbelineError as error:
@@ -68,13 +70,13 @@ class Sources:
 
     def _check_model(self, model: str) -> None:
         """What would otherwise end the first job, or the parsing, of this model."""
-        spec, shape = self.config.models[model], self.shapes[model]
+        shape = self.shapes[model]
         self.shard_names(model)
         self.files_of(model, "folder")
-        most = shape.max_positions
-        if spec.max_length and most and spec.max_length > most:
+        length, most = self.config.model_spec(model)["max_length"], shape.max_positions
+        if length and most and length > most:
             raise ProbelineError(
-                f"max_length: {spec.max_length} is above the model's {most} positions; set it to "
+                f"max_length: {length} is above the model's {most} positions; set it to "
                 f"at most {most}"
             )
         depths = self.config.aggregate.depths
@@ -109,26 +111,43 @@ class Sources:
         """What stands for the files of a folder, which are too many to name; else None."""
         return self._sources[dataset][1]
 
+    def _own_spec(self, model: str) -> dict:
+        """Settings of a model with a path: itself, or the one that it is fine-tuned from."""
+        origin = self.config.origin(model)
+        return self.config.model_spec(origin.model if origin else model)
+
     def model_files(self, model: str) -> list[str]:
-        """Files of a model and a tokenizer in local folders: activations depend on them."""
+        """Files that a model in a local folder is known by: activations depend on them."""
+        origin = self.config.origin(model)
+        if origin is not None:
+            return [identity_file(origin)]
         return [str(path) for path in self.files_of(model, "folder")]
 
     def files_of(self, model: str, kind: str) -> list[Path]:
-        """Files of a model and its tokenizer in sources of one kind: "folder" or "package"."""
-        spec = self.config.models[model]
-        sources = [resolve(spec.path, spec.revision)]
-        if spec.tokenizer:
-            sources.append(resolve(spec.tokenizer))
-        folders = dict.fromkeys(source.folder for source in sources if source.kind == kind)
+        """Files of a model and its tokenizer in sources of one kind: "folder" or "package".
+
+        None of a model that is fine-tuned in this run, whose folder may not exist yet.
+        """
+        if self.config.origin(model) is not None:
+            return []
+        folders = dict.fromkeys(s.folder for s in self._model_sources(model) if s.kind == kind)
         return [path for folder in folders for path in model_files(folder)]
 
     def is_fetched(self, model: str) -> bool:
         """Whether the weights or the tokenizer come from a hub."""
-        spec = self.config.models[model]
-        sources = [resolve(spec.path, spec.revision)]
-        if spec.tokenizer:
-            sources.append(resolve(spec.tokenizer))
-        return any(source.kind == "hub" for source in sources)
+        if self.config.origin(model) is not None:
+            return False
+        return any(source.kind == "hub" for source in self._model_sources(model))
+
+    def _model_sources(self, model: str) -> list[ModelSource]:
+        spec = self.config.model_spec(model)
+        sources = [resolve(spec["path"], spec["revision"])]
+        return [*sources, resolve(spec["tokenizer"])] if spec["tokenizer"] else sources
+
+
+def identity_file(origin: Origin) -> str:
+    """What changes with the weights of a model that is fine-tuned in this run."""
+    return f"results/finetuned/{origin.dataset}/{origin.task}/{origin.model}/{origin.seed}.json"
 
 
 def named(path: Path) -> str:
