@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
 import numpy as np
 
 from benchmarks import data
@@ -25,12 +29,14 @@ _BASELINE = {
 
 def against_encode(bench: Bench) -> Outcome:
     """P2: extraction, loading left out, over `SentenceTransformer.encode` of the same texts."""
-    encoder = _encoder()
     works = {"float32": minilm(bench)}
     if _has_bfloat16():
         works["bfloat16"] = minilm(bench, dtype="bfloat16")
     texts = read_dataset(works["float32"].folder).texts
-    seconds = _time(works, lambda: encoder.encode(texts, show_progress_bar=False), bench)
+    # In a process of its own: what our library asks of the C library would hasten it too.
+    start = (_start_encoder, (works["float32"].folder, bench.threads))
+    with ProcessPoolExecutor(1, get_context("spawn"), *start) as other:
+        seconds = _time(works, lambda: other.submit(_encode).result(), bench)
     middle = medians(seconds)
     limits = {"float32": 1.0, "bfloat16": 0.6}
     parts = [
@@ -47,14 +53,23 @@ def against_encode(bench: Bench) -> Outcome:
     return combined(parts, [*notes, words], floor, [kept])
 
 
-def _encoder():
+_encoder: dict = {}
+
+
+def _start_encoder(folder: Path, threads: int) -> None:
+    import torch
     from sentence_transformers import SentenceTransformer
 
     from probeline.models.reference import resolve
 
+    torch.set_num_threads(threads)
     encoder = SentenceTransformer(str(resolve(data.MODEL["path"]).folder), device="cpu")
     encoder.max_seq_length = data.MODEL["max_length"]
-    return encoder
+    _encoder.update(encoder=encoder, texts=read_dataset(folder).texts)
+
+
+def _encode() -> None:
+    _encoder["encoder"].encode(_encoder["texts"], show_progress_bar=False)
 
 
 def _has_bfloat16() -> bool:

@@ -14,6 +14,7 @@ import torch
 from probeline.errors import ProbelineError
 from probeline.models.devices import BATCH_TOKENS, resolve_device, resolve_dtype
 from probeline.models.families import Family, family_of
+from probeline.models.heap import keep_freed_memory
 from probeline.models.hub import Need, fetch, hub_folder, needs
 from probeline.models.reference import ModelShape, ModelSource, resolve, shape_of_folder
 from probeline.models.weights import files_hash, tokenizer_files, weight_files
@@ -118,6 +119,8 @@ def load_model(
     shape = shape_of_folder(source.folder, path)
     family = family_of(shape.model_type, path)
     device = resolve_device(spec.get("device") or "auto")
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = resolve_dtype(spec.get("dtype") or "auto", device)
     weights = weight_files(source.folder, path)
     tokenizer, tokenizer_hash = load_tokenizer(spec, source)
