@@ -133,8 +133,8 @@ ONE_LINE = [
         "did you mean 'balanced'?",
     ),
     ("aggregate/within", 2, "aggregate.within: 2 is not a number from 0 to 1"),
-    ("models/m/path", " ", "models.m.path: ' ' is not text"),
-    ("models/m/path", 3, "models.m.path: 3 is not text but a number; put it in quotes"),
+    ("models/m/path", " ", "models.m.path: ' ' is not text or null"),
+    ("models/m/path", 3, "models.m.path: 3 is not text or null but a number; put it in quotes"),
     (
         "models/m/revision",
         1234567,
@@ -167,7 +167,8 @@ ONE_LINE = [
         "models/m",
         "some/model",
         "models.m: 'some/model' is not a mapping with the keys path, "
-        "revision, tokenizer, max_length, dtype, device, layers, trust_remote_code, batch_tokens",
+        "finetuned_from, on, task, seed, revision, tokenizer, max_length, dtype, device, layers, "
+        "trust_remote_code, batch_tokens",
     ),
     # words
     (

@@ -29,6 +29,21 @@ FULL["models"]["hub"] = {
     "trust_remote_code": False,
     "batch_tokens": 4096,
 }
+FULL["models"]["tuned"] = {
+    "finetuned_from": "hub",
+    "on": "table",
+    "task": "fine",
+    "seed": 1,
+    "max_length": 32,
+}
+FULL["finetune"]["lora"] = {
+    "rank": 8,
+    "alpha": 16,
+    "dropout": 0.1,
+    "targets": "all-linear",
+    "quantize": None,
+    "merge": True,
+}
 FULL["datasets"]["table"] = {
     "loader": "csv",
     "path": "folder",
@@ -37,6 +52,7 @@ FULL["datasets"]["table"] = {
     "label": ["coarse", "fine"],
     "undefined": "none",
     "label_names": {"coarse": ["a", "b"]},
+    "label_texts": {"coarse": {"a": "the first", "b": ["the second", "the other"]}},
     "splits": {"train": "a.csv", "validation": 0.1, "test": "b.csv"},
     "split_method": "random",
     "split_seed": 1,
@@ -57,7 +73,12 @@ FULL["datasets"]["remote"] = {
 def key_paths(node, path=()):
     """Paths of all keys that are the schema's words, not the user's names."""
     names = [("models",), ("datasets",), ("combinations",)]
-    by_user = path in names or path[-1:] in [("label_names",), ("metric",), ("coarse",)]
+    by_user = path in names or path[-1:] in [
+        ("label_names",),
+        ("label_texts",),
+        ("metric",),
+        ("coarse",),
+    ]
     if isinstance(node, dict):
         for key, value in node.items():
             if not by_user:

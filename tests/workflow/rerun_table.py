@@ -14,7 +14,7 @@ PAIR = {
     "layer_figure": 1,
     "tradeoff_figure": 1,
 }
-ALL = {"texts": 1, "dataset": 1, "card": 1, "comparisons": 1, "summary": 1, **PAIR}
+ALL = {"texts": 1, "dataset": 1, "card": 1, "tfidf": 1, "comparisons": 1, "summary": 1, **PAIR}
 # Another reading of the labels: the texts stay, and so do their activations.
 FROM_DATASET = tuple(stage for stage in ALL if stage not in ("texts", "extract"))
 FIGURES = ("layer_figure", "tradeoff_figure")

@@ -71,7 +71,7 @@ EDITS = {
     "probe.standardize": ([("probe.standardize", False)], table(*FROM_PROBE)),
     "metric": (
         [(f"datasets.{DATASET}.metric", "macro-f1")],
-        table("sentence_embedding", *FROM_PROBE),
+        table("sentence_embedding", "tfidf", *FROM_PROBE),
     ),
     "labels renamed": (
         [(f"datasets.{DATASET}.label_names", RENAMED)],

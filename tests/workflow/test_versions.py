@@ -30,6 +30,11 @@ VERSIONS = {
     "AGGREGATE": table(*FROM_AGGREGATE),
     "CLASSIFIER": table(*END),
     "SENTENCE_EMBEDDING": table("sentence_embedding", *TABLES, *FIGURES),
+    "TFIDF": table("tfidf", *TABLES),
+    # Of methods that this project does not run.
+    "ZERO_SHOT": table(),
+    "ICL": table(),
+    "FINETUNE": table(),
     "LAYERS": table("layers", *TABLES, *FIGURES),
     "PATH_PREDICTIONS": table(),  # for hierarchies
     "SUMMARY": table("summary"),

@@ -20,9 +20,11 @@ rule finetune:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
     params:
-        lambda wildcards: plan.finetune_params(
+        settings=lambda wildcards: plan.finetune_params(
             wildcards.dataset, wildcards.task, wildcards.model
         ),
+        # A function of the output is no reason to run again.
+        aside=lambda wildcards, output: plan.finetune_aside(),
     script:
         "../scripts/finetune.py"
 

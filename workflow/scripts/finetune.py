@@ -8,5 +8,6 @@ with job(snakemake):
         snakemake.input,
         dict(snakemake.output.items()),
         snakemake.threads,
-        snakemake.params[0],
+        snakemake.params.settings,
+        snakemake.params.aside,
     )

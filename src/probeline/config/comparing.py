@@ -11,7 +11,6 @@ from probeline.config.kinds import (
     Closed,
     Flag,
     Positive,
-    Share,
     Text,
     distinct,
     either,
@@ -121,9 +120,7 @@ class InContext(Closed):
         description="Format of an example: `{text}`, or `{text_a}` and `{text_b}`, then `{label}`. "
         "null = 'Text: {text}', new line, 'Label: {label}'.",
     )
-    separator: str | None = Field(
-        None, description="Between the examples. null = an empty line."
-    )
+    separator: str | None = Field(None, description="Between the examples. null = an empty line.")
     normalize: Literal["mean", "sum"] = Field(
         "mean",
         description="A label's score is the mean or the sum of its tokens' log-probabilities.",

@@ -136,9 +136,7 @@ LabelNames = either(
     mapping=dict[str, either(text=Text, list=NameList, mapping=dict[str, Text])],
 )
 OwnTexts = either(text=Text, list=ordered(Text))
-LabelTexts = dict[
-    str, either(text=Text, list=ordered(Text), mapping=dict[str, OwnTexts])
-]
+LabelTexts = dict[str, either(text=Text, list=ordered(Text), mapping=dict[str, OwnTexts])]
 
 
 class DatasetEntry(Closed):

@@ -59,6 +59,8 @@ def _key(key: Any, path: tuple, problems: list[Problem]) -> str | None:
     if path[:1] == ("datasets",) and path[2:3] == ("label_names",) and isinstance(key, int):
         # The values of labels: 0, 1 or true, false.
         return shown(key)
+    if path[:1] == ("models",) and len(path) == 2 and key is True:
+        return "on"  # a bare `on:` is a boolean to YAML 1.1
     what = "name" if path in [(section,) for section in NAMED] else "key"
     if isinstance(key, bool):
         problems.append((path, f"the {what} {shown(key)} is a boolean{BOOLEANS}"))

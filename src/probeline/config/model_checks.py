@@ -37,7 +37,7 @@ def _path_problems(name: str, model: ModelEntry, draft: Draft) -> Iterator[Probl
         return
     if model.path is None:
         if draft.sure(*path):
-            yield (*path, "path"), "missing; give text, such as roberta-base"
+            yield (*path, "path"), "missing; give text, such as 'roberta-base'"
         return
     local = model.path.startswith(("package:", "./", "../", "/", "~"))
     if local and model.revision is not None:
@@ -139,4 +139,7 @@ def _embedding_problems(draft: Draft) -> Iterator[Problem]:
 def _unknown(path: tuple, found: Iterable[str], known: list[str], what: str) -> Iterator[Problem]:
     for name in found:
         if name not in known:
-            yield path, f"{shown(name)} is not one of {what} ({', '.join(known)}){hint(name, known)}"
+            yield (
+                path,
+                f"{shown(name)} is not one of {what} ({', '.join(known)}){hint(name, known)}",
+            )

@@ -105,24 +105,21 @@ class Config(Closed):
 
     def pairs(self) -> list[Pair]:
         """Return the (dataset, model) pairs that run, in the configuration's order, each once."""
-        chosen = [(names(run.model), names(run.dataset)) for run in self.runs or []]
+        if self.runs is None:
+            return [
+                (dataset, name)
+                for dataset in self.datasets
+                for name, model in self.models.items()
+                # One that is fine-tuned here runs where it is trained.
+                if model.finetuned_from is None or model.on == dataset
+            ]
         found: dict[Pair, None] = {}
-        for models, datasets in chosen or self._default_runs():
+        for run in self.runs:
             # The name lists of a run are sorted; the order of the entries is the user's.
-            for dataset in (name for name in self.datasets if name in datasets):
-                for model in (name for name in self.models if name in models):
+            for dataset in (name for name in self.datasets if name in names(run.dataset)):
+                for model in (name for name in self.models if name in names(run.model)):
                     found[dataset, model] = None
         return list(found)
-
-    def _default_runs(self) -> list[tuple[list[str], list[str]]]:
-        """Every model on every dataset, but one that is fine-tuned here on its own only."""
-        free = [name for name, model in self.models.items() if model.finetuned_from is None]
-        own = [
-            ([name], [model.on])
-            for name, model in self.models.items()
-            if model.finetuned_from is not None
-        ]
-        return [(free, list(self.datasets)), *own]
 
     def tasks(self, dataset: str) -> list[str]:
         """Return the dataset's tasks: ``label``, or the levels of its hierarchy, coarse to fine."""
@@ -223,9 +220,9 @@ class Config(Closed):
     def dataset_spec(self, name: str) -> dict:
         """Return one dataset's settings as a plain sorted dict, defaults filled in.
 
-        Every key of `DatasetEntry` but `label_texts` is there whatever the loader. ``encoding`` is a list.
-        ``splits.train`` of a hub dataset is filled in; of another it may be None: the file or
-        folder at ``path``. A ``max_texts`` mapping holds only the splits that have a limit.
+        Every key of `DatasetEntry` but `label_texts` is there whatever the loader. ``encoding`` is
+        a list. ``splits.train`` of a hub dataset is filled in; of another it may be None: the file
+        or folder at ``path``. A ``max_texts`` mapping holds only the splits that have a limit.
         """
         entry = self._entry("datasets", name).model_dump(exclude={"label_texts"})
         if isinstance(entry["encoding"], str):

@@ -172,4 +172,3 @@ class Aggregate(Closed):
         description="What `sparsest` and `shallowest` may lose, in units of the score; also for "
         "the `smallest` row of the summary.",
     )
-

@@ -215,14 +215,14 @@ def _check_classes(task: TaskData, dataset: Dataset) -> None:
 def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
     """Everything that decides the weights; JSON-like."""
     model = job.model
-    versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
+    packages = {"torch": str(torch.__version__), "transformers": transformers.__version__}
     if job.options.lora is not None:
         import peft
 
-        versions["peft"] = peft.__version__
+        packages["peft"] = peft.__version__
     return {
         "stage_version": versions.FINETUNE,
-        "versions": versions,
+        "versions": packages,
         "model_name": model_name,
         "model": model.path,
         "revision": model.revision,

@@ -273,10 +273,8 @@ class Artifacts(Sources):
 
     def _home(self, folder: str, method: str, model: str) -> str:
         """Where a baseline's files lie: a fine-tuned model's own head stands under its source."""
-        origin = self.config.origin(model)
-        if method == "finetune" and origin is not None:
-            return f"{folder.rpartition('/')[0]}/{origin.model}"
-        return folder
+        origin = self.config.origin(model) if method == "finetune" else None
+        return folder if origin is None else f"{folder.rpartition('/')[0]}/{origin.model}"
 
     def finetuned(self, origin: Origin) -> dict[str, str]:
         """Files of one fine-tuning by role."""

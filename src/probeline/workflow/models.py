@@ -39,7 +39,12 @@ def offline_spec(spec: Mapping, pinned: str | None, threads: int) -> dict:
 
 
 def run_finetune(
-    names: Mapping[str, str], inputs, outputs: Mapping[str, str], threads: int, settings: Mapping
+    names: Mapping[str, str],
+    inputs,
+    outputs: Mapping[str, str],
+    threads: int,
+    settings: Mapping,
+    aside: Mapping,
 ) -> None:
     """Run the fine-tuning stage of one model, dataset, task and seed.
 
@@ -53,6 +58,8 @@ def run_finetune(
         folder, identity, predictions, scores.
     settings : mapping
         spec, options, metric.
+    aside : mapping
+        Options that leave the result as it is.
     """
     spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
 
@@ -70,7 +77,7 @@ def run_finetune(
         outputs["predictions"],
         outputs["scores"],
         Path(".probeline", "finetune", *place),
-        settings["options"],
+        {**settings["options"], **aside},
         int(names["seed"]),
         settings["metric"],
     )

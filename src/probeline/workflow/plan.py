@@ -16,6 +16,9 @@ from probeline.models.weights import sampled_hash
 from probeline.workflow.artifacts import Artifacts
 from probeline.workflow.sources import named
 
+# How often a training saves its state, and whom it tells of its progress.
+_ASIDE = ("checkpoint_minutes", "report_to")
+
 
 class Plan(Artifacts):
     """Files of a run, and what each rule must know: a slice of the configuration.
@@ -152,11 +155,16 @@ class Plan(Artifacts):
             spec.pop(key)
         params = self._scored(dataset, task, "finetune", versions.FINETUNE)
         options = params["options"]
-        for key in ("models", "seeds"):
+        for key in ("models", "seeds", *_ASIDE):
             options.pop(key)
         if options["learning_rate"] is None:
             options["learning_rate"] = 2e-5 if options["lora"] is None else 2e-4
         return params | {"spec": spec, "package": sampled_hash(self.files_of(model, "package"))}
+
+    def finetune_aside(self) -> dict:
+        """Options of a fine-tuning that leave its result as it is."""
+        options = self.config.section("finetune")
+        return {key: options[key] for key in _ASIDE}
 
     def path_params(self, dataset: str) -> dict:
         finest = self.config.tasks(dataset)[-1]
