@@ -105,7 +105,8 @@ def test_equals_prompts_by_hand(tmp_path, kind, folder, naive, task, shots):
     assert report["test_score"] == pytest.approx(expected)
     assert report["texts"] == {"train": 0, "validation": 12, "test": 12}
     assert report["parameters_trained"] == 0
-    assert report["inference_texts_per_second"] > 0
+    assert report["texts_per_second"] > 0
+    assert report["seconds"] > report["train_seconds"] == 0
     assert report["shots_dropped"]["most"] == report["texts_truncated"] == 0
     assert found.meta["method"] == "icl"
 

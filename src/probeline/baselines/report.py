@@ -25,12 +25,16 @@ class Cost:
 
     Attributes
     ----------
+    seconds : float
+        In all, reading included.
     train_seconds, inference_seconds : float
     texts : int
         Texts that `inference_seconds` were spent on.
     parameters_trained : int
+        Weights and intercepts that were fitted.
     """
 
+    seconds: float
     train_seconds: float
     inference_seconds: float
     texts: int
@@ -102,8 +106,9 @@ def write_baseline(
             "metric": task.metric,
             "validation_score": reached["validation"],
             "test_score": reached["test"],
+            "seconds": cost.seconds,
             "train_seconds": cost.train_seconds,
-            "inference_texts_per_second": rate,
+            "texts_per_second": rate,
             "parameters_trained": cost.parameters_trained,
             **more,
         },

@@ -222,6 +222,7 @@ def tfidf(
     logits = every_row(dataset, logits_of)
     finished = time.perf_counter()
     cost = Cost(
+        finished - started,
         trained - started,
         finished - trained,
         dataset.rows,
@@ -232,7 +233,6 @@ def tfidf(
         "features": X["train"].shape[1],
         "C": choice.C,
         "class_weight": choice.class_weight,
-        "seconds": finished - started,
         "validation": asdict(choice.evaluation),
     }
     meta = {"model": "tfidf", "method": "tfidf", "variant": vectorize.analyzer}

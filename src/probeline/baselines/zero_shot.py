@@ -125,9 +125,8 @@ def zero_shot(
         "temperature": temperature,
         "threshold": threshold,
         "label_texts": dict(zip(task.labels, map(list, texts), strict=True)),
-        "seconds": time.perf_counter() - started,
     }
-    cost = Cost(0.0, seconds, timed, 0)
+    cost = Cost(time.perf_counter() - started, 0.0, seconds, timed, 0)
     write_baseline(predictions, scores, dataset, task, logits - threshold, meta, cost, more)
 
 

@@ -114,11 +114,10 @@ def icl(
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "seed": seed,
-        "seconds": finished - started,
     }
     how = "nearest" if options["select"] == "nearest" else "per class"
     meta = {"model": model_name, "method": "icl", "variant": f"{options['shots']} {how}"}
-    cost = Cost(0.0, finished - began, len(rows), 0)
+    cost = Cost(finished - started, 0.0, finished - began, len(rows), 0)
     write_baseline(predictions, scores, dataset, task, logits, meta | {"seed": seed}, cost, more)
 
 
