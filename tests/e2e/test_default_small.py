@@ -40,6 +40,11 @@ COLUMNS = [
     "ci_low",
     "ci_high",
     "seconds",
+    "train_seconds",
+    "texts_per_second",
+    "parameters_trained",
+    "seeds",
+    "std",
 ]
 LABELS = ["business", "entertainment", "politics", "sports", "tech"]
 

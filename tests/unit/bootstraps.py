@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+
+from probeline.data.store import Dataset, read_dataset
+from probeline.data.writing import write_dataset
 
 KINDS = {"binary": 2, "multiclass": 5, "multilabel": 4}
 METRICS = {
@@ -14,6 +19,7 @@ METRICS = {
     "multiclass": ("accuracy", "macro-f1", "micro-f1", "matthews", "roc-auc"),
     "multilabel": ("accuracy", "macro-f1", "micro-f1", "roc-auc"),
 }
+OTHERS = 6  # rows of train and of validation
 CASES = [(kind, metric) for kind, metrics in METRICS.items() for metric in metrics]
 
 
@@ -71,3 +77,29 @@ def naive_scores(
         rows = rng.integers(0, n, n)
         scores.append([sklearn_score(metric, labels[rows], values[rows]) for values in logits])
     return np.array(scores).T
+
+
+def dataset_of(folder: Path, labels: dict[str, np.ndarray], **manifest) -> Dataset:
+    """Write labels by task, of the test rows; those of the other splits repeat them."""
+    rows = {task: np.resize(y, (2 * OTHERS, *y.shape[1:])) for task, y in labels.items()}
+    columns = {task: np.concatenate([rows[task], y]) for task, y in labels.items()}
+    n = len(next(iter(columns.values())))
+    tasks = {}
+    for task, y in columns.items():
+        names = [f"{task} {k}" for k in range(y.shape[1] if y.ndim == 2 else y.max() + 1)]
+        kind = "multi" if y.ndim == 2 else "single"
+        tasks[task] = {"kind": kind, "labels": names, "counts": {}}
+    write_dataset(
+        folder,
+        {"name": "made", "tasks": tasks, **manifest},
+        pa.table({"text": [f"text {i}" for i in range(n)]}),
+        {"train": OTHERS, "validation": OTHERS, "test": n - 2 * OTHERS},
+        columns,
+    )
+    return read_dataset(folder, texts=False)
+
+
+def drawn_seeds(seeds: int, seed: int, place: int, resamples: int) -> list[np.ndarray]:
+    """Which seeds of a method each resample takes, one resample after the other."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(place,)))
+    return [rng.integers(0, seeds, seeds) if seeds > 1 else np.array([0]) for _ in range(resamples)]

@@ -8,14 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from bootstraps import CASES, KINDS, made, naive_scores, sklearn_score
+from bootstraps import (
+    CASES,
+    KINDS,
+    OTHERS,
+    dataset_of,
+    drawn_seeds,
+    made,
+    naive_scores,
+    sklearn_score,
+)
 from rich.console import Console
-from scipy.stats import norm
+from scipy.stats import binom, chi2, norm
 
 from probeline.data.store import Dataset, read_dataset
-from probeline.data.writing import write_dataset
 from probeline.errors import ProbelineError
 from probeline.probe.task import TaskData, task_data
 from probeline.results import comparisons as module
@@ -27,46 +34,37 @@ from probeline.results.summary import COLUMNS as SUMMARY_COLUMNS
 from probeline.results.table import show
 
 NAMES = [("stc", "selected"), ("stc", "smallest"), ("probe", None), ("icl", None)]
-OTHERS = 6  # rows of train and of validation: predicted too, and not to be compared
 
 
-def dataset_of(folder: Path, labels: dict[str, np.ndarray], **manifest) -> Dataset:
-    """Write labels by task, of the test rows; those of the other splits repeat them."""
-    rows = {task: np.resize(y, (2 * OTHERS, *y.shape[1:])) for task, y in labels.items()}
-    columns = {task: np.concatenate([rows[task], y]) for task, y in labels.items()}
-    n = len(next(iter(columns.values())))
-    tasks = {}
-    for task, y in columns.items():
-        names = [f"{task} {k}" for k in range(y.shape[1] if y.ndim == 2 else y.max() + 1)]
-        kind = "multi" if y.ndim == 2 else "single"
-        tasks[task] = {"kind": kind, "labels": names, "counts": {}}
-    write_dataset(
-        folder,
-        {"name": "made", "tasks": tasks, **manifest},
-        pa.table({"text": [f"text {i}" for i in range(n)]}),
-        {"train": OTHERS, "validation": OTHERS, "test": n - 2 * OTHERS},
-        columns,
-    )
-    return read_dataset(folder, texts=False)
+def cell_of(
+    dataset: Dataset, task: TaskData, logits: list, folder: Path, answered: dict | None = None
+) -> dict:
+    """Write predictions and return the entry.
 
-
-def cell_of(dataset: Dataset, task: TaskData, logits: list[np.ndarray], folder: Path) -> dict:
-    """Write predictions and return the entry; `logits` are of the test rows."""
+    `logits` are of the test rows, several of them for a method with several seeds; `answered` are
+    those test rows that a (method, seed) by number answers, where it does not answer all.
+    """
     methods = []
-    for number, values in enumerate(logits):
-        path = folder / task.name / f"{number}.h5"
-        every = np.concatenate([np.zeros((2 * OTHERS, values.shape[1])), values])
+    for number, seeds in enumerate(logits):
         method, variant = NAMES[number]
         meta = {"model": "tiny", "method": method, "variant": f"{variant}: of file {number}"}
-        write_predictions(path, dataset, task, every, meta)
-        methods.append({"method": method, "variant": variant, "path": str(path)})
+        paths = []
+        for seed, values in enumerate(seeds if isinstance(seeds, list) else [seeds]):
+            paths.append(str(folder / task.name / f"{number}-{seed}.h5"))
+            every = np.concatenate([np.zeros((2 * OTHERS, values.shape[1])), values])
+            kept = (answered or {}).get((number, seed), slice(None))
+            part = {"test": task.rows["test"][kept]}
+            write_predictions(paths[-1], dataset, replace(task, rows=task.rows | part), every, meta)
+        methods.append({"method": method, "variant": variant, "paths": paths})
     names = {"dataset": "made", "task": task.name, "model": "tiny"}
     return names | {"folder": str(dataset.folder), "methods": methods}
 
 
-def cell(folder: Path, metric: str, labels: np.ndarray, logits: list[np.ndarray]) -> dict:
+def cell(
+    folder: Path, metric: str, labels: np.ndarray, logits: list, answered: dict | None = None
+) -> dict:
     dataset = dataset_of(folder / "data", {"label": labels})
-    return cell_of(dataset, task_data(dataset, "label", metric), logits, folder)
+    return cell_of(dataset, task_data(dataset, "label", metric), logits, folder, answered)
 
 
 @pytest.mark.parametrize(("kind", "metric"), CASES)
@@ -203,6 +201,10 @@ def test_levels_and_paths_of_a_hierarchy(tmp_path, monkeypatch):
     ]
     frame = comparisons(cells, seed=0)
     assert frame["difference"].tolist() == [0.5, 1]
+    assert frame["texts"].tolist() == [30, 60]
+    # One label per text in both; 15 and 60 texts that the first alone has right.
+    expected = [2 * 0.5**15, chi2.sf(59**2 / 60, 1)]
+    assert frame["mcnemar_p"].tolist() == pytest.approx(expected)
     assert frame["task"].tolist() == ["fine", "path"]
     drawn = naive_scores("accuracy", fine[fine >= 0], [np.eye(2)[[0] * 30]], 0, 400)
     expected = 1 - np.quantile(drawn[0], [0.975, 0.025])
@@ -212,13 +214,16 @@ def test_levels_and_paths_of_a_hierarchy(tmp_path, monkeypatch):
 def test_predictions_of_other_texts_are_refused(tmp_path):
     labels, logits = made("multiclass", 30)
     entry = cell(tmp_path, "accuracy", labels, [logits, logits])
-    path = entry["methods"][1]["path"]
+    path = entry["methods"][1]["paths"][0]
     dataset = read_dataset(entry["folder"], texts=False)
     task = task_data(dataset, "label", "accuracy")
     every = np.zeros((dataset.rows, KINDS["multiclass"]))
-    fewer = {"rows": task.rows | {"test": task.rows["test"][1:]}}
+    none = {"rows": task.rows | {"test": task.rows["test"][:0]}}
     wrong = {
-        "not of all test texts": (dataset, replace(task, **fewer)),
+        "expected predictions of test texts of task 'label', found none": (
+            dataset,
+            replace(task, **none),
+        ),
         "as it is now": (replace(dataset, fingerprint="other"), task),
         "task 'label' of dataset made": (dataset, replace(task, labels=task.labels[::-1])),
         "not predictions of task": (dataset, replace(task, metric="macro-f1")),
@@ -232,6 +237,118 @@ def test_predictions_of_other_texts_are_refused(tmp_path):
     Path(path).unlink()
     with pytest.raises(ProbelineError, match="no such predictions"):
         comparisons([entry], seed=0)
+
+
+def test_texts_that_the_task_does_not_apply_to_are_refused(tmp_path):
+    fine = np.array([0, 1, -1, 1, 0, 1])
+    dataset = dataset_of(tmp_path / "data", {"fine": fine}, hierarchy=["fine"])
+    task = task_data(dataset, "fine")
+    entry = cell_of(dataset, task, [np.eye(2)[fine]] * 2, tmp_path)
+    assert comparisons([entry], seed=0)["texts"].tolist() == [5]
+    path = entry["methods"][1]["paths"][0]
+    every = replace(task, rows=task.rows | {"test": np.arange(2 * OTHERS, dataset.rows)})
+    meta = {"model": "", "method": "", "variant": ""}
+    write_predictions(path, dataset, every, np.zeros((dataset.rows, 2)), meta)
+    with pytest.raises(ProbelineError, match="some that the task does not apply to") as caught:
+        comparisons([entry], seed=0)
+    assert path in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "metric"), CASES)
+def test_seeds_are_drawn_with_the_texts(tmp_path, monkeypatch, kind, metric):
+    """Every resample by itself: texts drawn, each method's seeds drawn, scores averaged."""
+    monkeypatch.setattr(module, "_LEAST", 60)
+    monkeypatch.setattr(module, "_PER_COMPARISON", 0)
+    labels, single = made(kind, 40)
+    sets = [[made(kind, 40, 2 * i, noise=n)[1] for i, n in part] for part in SEEDS]
+    logits = [sets[0], single, sets[1]]
+    frame = comparisons([cell(tmp_path, metric, labels, logits)], seed=3)
+    assert frame["seeds"].tolist() == [3, 3]
+    assert frame["against_seeds"].tolist() == [1, 2]
+    assert frame["variant"].tolist() == ["mean of 3 seeds"] * 2
+    assert frame["against_variant"].tolist() == ["smallest", "mean of 2 seeds"]
+    assert frame["texts"].tolist() == [40, 40]
+    assert frame["mcnemar_p"].isna().all()
+    every = [sets[0], [single], sets[1]]
+    plain = [np.mean([sklearn_score(metric, labels, v) for v in own]) for own in every]
+    moved = [
+        np.array([np.mean(scores[seeds]) for scores, seeds in zip(found.T, drawn, strict=True)])
+        for place, own in enumerate(every)
+        for found in [naive_scores(metric, labels, own, 3, 60)]
+        for drawn in [drawn_seeds(len(own), 3, place, 60)]
+    ]
+    for place, row in enumerate(frame.to_dict("records"), start=1):
+        assert row["difference"] == pytest.approx(plain[0] - plain[place], abs=1e-12)
+        differences = (moved[0] - moved[place])[np.isfinite(moved[0])]
+        expected = np.quantile(differences, [0.025, 0.975])
+        np.testing.assert_allclose([row["ci_low"], row["ci_high"]], expected, atol=1e-12)
+        side = min((differences < 1e-12).sum(), (differences > -1e-12).sum())
+        assert row["p"] == pytest.approx(min(1, 2 * (side + 1) / (len(differences) + 1)))
+
+
+SEEDS = [[(1, 1.0), (2, 2.0), (3, 3.0)], [(4, 1.0), (5, 4.0)]]
+
+
+def test_the_variance_between_seeds_is_in_the_interval(tmp_path):
+    """Seeds that are right everywhere or nowhere: only which of them are drawn can move a score."""
+    labels = np.arange(50) % 2
+    right, wrong = right_on(np.ones(50, bool), labels), right_on(np.zeros(50, bool), labels)
+    seeds = [right] * 6 + [wrong] * 2
+    (row,) = comparisons([cell(tmp_path, "accuracy", labels, [right, seeds])], 0).to_dict("records")
+    assert row["difference"] == 0.25
+    expected = binom.ppf([0.025, 0.975], 8, 0.25) / 8
+    assert [row["ci_low"], row["ci_high"]] == expected.tolist()
+    # All eight drawn are right.
+    assert row["p"] == pytest.approx(2 * 0.75**8, abs=0.02)
+
+
+def test_a_method_of_some_texts_is_compared_on_those(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LEAST", 70)
+    monkeypatch.setattr(module, "_PER_COMPARISON", 0)
+    labels, first = made("multiclass", 40)
+    logits = [first, *(made("multiclass", 40, seed, noise=2.0)[1] for seed in (2, 4, 6))]
+    alone = comparisons([cell(tmp_path / "whole", "macro-f1", labels, logits)], seed=3)
+    rows = np.sort(np.random.default_rng(0).permutation(40)[:25])
+    some = cell(tmp_path / "some", "macro-f1", labels, logits, {(2, 0): rows})
+    frame = comparisons([some], seed=3)
+    assert frame["texts"].tolist() == [40, 25, 40]
+    assert frame["against"].tolist() == alone["against"].tolist()
+    unchanged = ["difference", "ci_low", "ci_high", "p"]
+    pd.testing.assert_frame_equal(frame.loc[[0, 2], unchanged], alone.loc[[0, 2], unchanged])
+    pair = [values[rows] for values in (logits[0], logits[2])]
+    scores = [sklearn_score("macro-f1", labels[rows], values) for values in pair]
+    assert frame.loc[1, "difference"] == pytest.approx(scores[0] - scores[1])
+    drawn = naive_scores("macro-f1", labels[rows], pair, 3, 70)
+    expected = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    assert frame.loc[1, ["ci_low", "ci_high"]].tolist() == pytest.approx(expected.tolist())
+
+
+def test_seeds_of_other_texts_are_compared_on_those_of_all(tmp_path):
+    labels = np.arange(12) % 2
+    right = np.arange(12) != 6
+    values = [right_on(np.ones(12, bool), labels), [right_on(right, labels)] * 3]
+    answered = {(1, 0): np.arange(8), (1, 1): np.arange(4, 12), (1, 2): np.arange(5, 11)}
+    entry = cell(tmp_path / "a", "accuracy", labels, values, answered)
+    (row,) = comparisons([entry], seed=0).to_dict("records")
+    assert (row["texts"], row["against_seeds"]) == (3, 3)  # the texts 5, 6 and 7
+    assert row["difference"] == pytest.approx(1 / 3)
+    apart = {(1, 0): np.arange(4), (1, 1): np.arange(4, 12)}
+    entry = cell(tmp_path / "b", "accuracy", labels, values, apart)
+    with pytest.raises(ProbelineError, match="no test text is in all of them") as caught:
+        comparisons([entry], seed=0)
+    assert "1-1.h5" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_mcnemar_stands_where_both_have_one_seed_and_one_label(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 2, 200)
+    rights = [np.arange(200) >= 8, np.arange(200) < 197]
+    values = [right_on(right, labels) for right in rights]
+    single = comparisons([cell(tmp_path / "1", "roc-auc", labels, values)], seed=0)
+    # 8 texts that the second alone has right, 3 that the first has.
+    assert single["mcnemar_p"][0] == pytest.approx(2 * binom.cdf(3, 11, 0.5))
+    labels, logits = made("multilabel", 40)
+    several = cell(tmp_path / "2", "accuracy", labels, [logits, -logits])
+    assert comparisons([several], seed=0)["mcnemar_p"].isna().all()
 
 
 def test_the_files(tmp_path):
@@ -251,6 +368,10 @@ def test_lines_under_the_table(tmp_path):
     rights = [np.arange(200) >= 8, np.ones(200, bool), np.arange(200) >= 9]
     entry = cell(tmp_path, "accuracy", labels, [right_on(right, labels) for right in rights])
     entry["methods"][2]["method"] = "sentence-embedding"
+    most = right_on(np.arange(200) >= 20, labels)
+    part = {(1, seed): np.arange(50) for seed in range(2)}
+    seeded = cell(tmp_path / "icl", "accuracy", labels, [most, [most, most]], part)["methods"][1]
+    seeded["method"] = "icl"
     frame = pd.DataFrame(columns=list(SUMMARY_COLUMNS))
     for split in ("validation", "test"):
         row = {"dataset": "made", "task": "label", "model": "tiny", "metric": "accuracy"}
@@ -266,13 +387,16 @@ def test_lines_under_the_table(tmp_path):
         return [line for line in out.getvalue().splitlines() if line.startswith("STC, selected - ")]
 
     assert printed() == []
+    entry["methods"].append(seeded)
     files = tmp_path / "results/comparisons.csv", tmp_path / "results/comparisons.parquet"
     write_comparisons([entry], *files, seed=0)
     rows = pd.read_parquet(files[1])
     intervals = [f"[{low:+.4f}, {high:+.4f}]" for low, high in rows[["ci_low", "ci_high"]].values]
-    first, second = (f"{p:.2g}" for p in rows["p_holm"])
+    first, second, third = (f"{p:.2g}" for p in rows["p_holm"])
     assert printed() == [
         f"STC, selected - STC, smallest: -0.0400 {intervals[0]}, p {first} (Holm): worse",
         "STC, selected - sentence embedding: +0.0050 "
         f"{intervals[1]}, p {second} (Holm): not separated",
+        f"STC, selected - in-context learning, 2 seeds: +0.2400 {intervals[2]}, p {third} (Holm): "
+        "better, on 50 texts",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,13 +233,18 @@ def test_scores_equal_those_of_sklearn_on_the_names_of_paths(tmp_path, kinds):
         assert 0.4 < path_task(dataset, paths, "roc-auc").score(split, logits[part]) < 0.7
 
 
-def level_files(folder: Path, dataset: Dataset, method: str = "stc") -> list[str]:
+def level_files(
+    folder: Path, dataset: Dataset, method: str = "stc", seed: int | None = None
+) -> list[str]:
     """Predictions of all levels, written as the stages do."""
     found = []
-    for level, logits in zip(LEVELS, some_logits(dataset), strict=True):
-        path = folder / f"results/predictions/made/{level}/tiny/{method}.h5"
+    for level, logits in zip(LEVELS, some_logits(dataset, seed or 0), strict=True):
+        name = method if seed is None else f"{method}-{seed}"
+        path = folder / f"results/predictions/made/{level}/tiny/{name}.h5"
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = {"model": "tiny", "method": method, "variant": f"{level}.mean.1"}
+        if seed is not None:
+            meta |= {"variant": "full", "seed": seed}
         task = task_data(dataset, level)
         # A binary level as its classifier gives it: one logit.
         logits = logits[:, 1:] - logits[:, :1] if task.classes == 2 else logits
@@ -267,6 +273,64 @@ def test_combined_predictions_are_of_every_row(tmp_path):
         expected = {named(path): p for path, p in naive(dataset, some_logits(dataset), row).items()}
         expected = [expected.get(label, 0.0) for label in found.labels]
         np.testing.assert_allclose(np.exp(found.logits[row]), expected, rtol=1e-5)
+
+
+def test_seeds_of_a_method_have_paths_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = made(tmp_path, 3 * PURE, 8 * PURE, drawn(MIXED, 30, 2))
+    paths, levels = [], {}
+    for seed in (42, 7):
+        levels[seed] = level_files(tmp_path, dataset, "finetune", seed)
+        paths.append(f"results/predictions/made/path/tiny/finetune-{seed}.h5")
+        combine_levels(levels[seed], dataset.folder, "tiny", paths[-1])
+        meta = read_predictions(paths[-1]).meta
+        assert (meta["method"], meta["variant"], meta["seed"]) == ("finetune", "full", seed)
+    methods = [{"method": "finetune", "variant": None, "paths": paths}]
+    entry = {"dataset": "made", "task": "path", "model": "tiny", "source": "x", "methods": methods}
+    write_summary([entry], "results/summary.csv", "results/summary.parquet", seed=5)
+    frame = pd.read_parquet("results/summary.parquet")
+    assert frame["seed"].fillna(-1).tolist() == [42, 42, 7, 7, -1, -1]
+    assert frame["seeds"].tolist() == [1, 1, 1, 1, 2, 2]
+    test = frame[frame["split"] == "test"]
+    truth, part = paths_of(dataset).truth, dataset.split("test")
+    expected = []
+    for seed in (42, 7):
+        logits = path_logits(paths_of(dataset), some_logits(dataset, seed))
+        expected.append((logits[part].argmax(axis=1) == truth[part]).mean())
+    assert test["score"].tolist() == pytest.approx([*expected, np.mean(expected)])
+    assert test["std"].iloc[2] == pytest.approx(abs(expected[0] - expected[1]) / np.sqrt(2))
+    assert test["variant"].tolist() == ["full", "full", "mean of 2 seeds"]
+    mixed = [levels[42][0], levels[7][1], levels[42][2]]
+    with pytest.raises(ProbelineError, match="levels of different seeds"):
+        combine_levels(mixed, dataset.folder, "tiny", tmp_path / "path.h5")
+
+
+def test_a_split_that_no_level_answers_is_not_of_the_paths(tmp_path):
+    """In-context learning does not score training texts."""
+    dataset = made(tmp_path, 3 * PURE, PURE, 2 * PURE)
+    files = level_files(tmp_path, dataset, "icl", 1)
+
+    def rewrite(number: int, **rows) -> None:
+        level = LEVELS[number]
+        task = task_data(dataset, level)
+        kept = {split: task.rows[split][:most] for split, most in rows.items()}
+        task = replace(task, rows=task.rows | kept)
+        meta = {"model": "tiny", "method": "icl", "variant": "4 per class", "seed": 1}
+        logits = some_logits(dataset)[number]
+        logits = logits[:, 1:] - logits[:, :1] if task.classes == 2 else logits
+        write_predictions(files[number], dataset, task, logits, meta)
+
+    for number in range(3):
+        rewrite(number, train=0)
+    out = tmp_path / "path.h5"
+    combine_levels(files, dataset.folder, "tiny", out)
+    found = read_predictions(out)
+    np.testing.assert_array_equal(found.defined, found.split != "train")
+    rewrite(1, train=0, test=3)
+    with pytest.raises(
+        ProbelineError, match=r"middle.*icl-1\.h5: predictions of 3 of 8 test texts"
+    ):
+        combine_levels(files, dataset.folder, "tiny", out)
 
 
 def test_what_cannot_be_combined(tmp_path):
@@ -327,7 +391,8 @@ def test_rows_of_the_summary(tmp_path, monkeypatch):
         path = f"results/predictions/made/path/tiny/{name}.h5"
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         combine_levels(levels, dataset.folder, "tiny", path, "macro-f1")
-        methods.append({"path": path, "variant": variants.get(name)})
+        method = name.removesuffix("-smallest")
+        methods.append({"method": method, "variant": variants.get(name), "paths": [path]})
     entry = {"dataset": "made", "task": "path", "model": "tiny", "source": "x", "methods": methods}
     write_summary([entry], "results/summary.csv", "results/summary.parquet", seed=5)
     frame = pd.read_parquet("results/summary.parquet")

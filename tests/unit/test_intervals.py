@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import binom, bootstrap
+from scipy.stats import binom, bootstrap, norm
 
-from probeline.results.intervals import bootstrap_interval
+from probeline.results.intervals import bootstrap_interval, bootstrap_p, interval_over_seeds
 
 
 def some(n=300, right=0.8, seed=0):
@@ -85,3 +85,33 @@ def test_one_or_two_columns_of_a_binary_task():
     for metric in ("accuracy", "matthews", "roc-auc"):
         first = bootstrap_interval(metric, labels, logits, 2, seed=0)
         assert first == bootstrap_interval(metric, labels, both, 2, seed=0)
+
+
+def test_texts_and_seeds_both_widen_the_interval():
+    """The normal approximation: the variance of texts plus that which drawing seeds shows."""
+    rng = np.random.default_rng(0)
+    n, rights = 2000, (0.70, 0.74, 0.78, 0.82)
+    labels = rng.integers(0, 2, n)
+    every = [np.where(rng.random(n) < right, labels, 1 - labels) for right in rights]
+    logits = [np.eye(2)[answers] for answers in every]
+    low, high = interval_over_seeds("accuracy", labels, logits, 2, seed=5)
+    right = np.array([answers == labels for answers in every])
+    scores = right.mean(axis=1)
+    texts = right.mean(axis=0).var() / n
+    # What is left of a single answer, drawn by both, counts once more.
+    both = (right - right.mean(axis=0) - scores[:, None] + scores.mean()).var() / (n * 4)
+    spread = np.sqrt(texts + scores.var() / 4 + both)
+    expected = norm.ppf([0.025, 0.975], scores.mean(), spread)
+    np.testing.assert_allclose([low, high], expected, atol=0.003)
+    assert high - low > 2 * (np.subtract(*norm.ppf([0.975, 0.025])) * np.sqrt(texts))
+
+
+def test_one_seed_is_the_interval_of_a_score():
+    labels, logits = some()
+    found = interval_over_seeds("macro-f1", labels, [logits], 2, seed=3)
+    assert found == bootstrap_interval("macro-f1", labels, logits, 2, seed=3)
+
+
+def test_rounding_is_no_difference():
+    values = np.array([1.0, 2.0, 1e-16, -1e-16, 3.0])
+    assert bootstrap_p(values) == 2 * (2 + 1) / (5 + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bootstraps import CASES, KINDS, made, naive_scores
+from bootstraps import CASES, KINDS, made, naive_scores, sklearn_score
 
 from probeline.errors import ProbelineError
 from probeline.probe.metrics import score
@@ -47,6 +47,31 @@ def test_scores_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch, metric
         np.testing.assert_array_equal(
             resampled_scores(metric, labels, [logits], 5, 3, 10), whole[:, :10]
         )
+
+
+@pytest.mark.parametrize(("kind", "metric"), CASES)
+def test_a_method_of_some_texts_is_scored_on_those_that_are_drawn(kind, metric):
+    labels, first = made(kind, 40)
+    second = made(kind, 40, noise=2.0)[1]
+    some = np.arange(40) % 3 > 0
+    every = np.ones(40, bool)
+    found = resampled_scores(metric, labels, [first, second], KINDS[kind], 5, 60, [every, some])
+    whole = resampled_scores(metric, labels, [first], KINDS[kind], 5, 60)
+    np.testing.assert_array_equal(found[0], whole[0])
+    rng = np.random.default_rng(5)
+    for value in found[1]:
+        rows = rng.integers(0, 40, 40)
+        rows = rows[some[rows]]
+        assert value == pytest.approx(sklearn_score(metric, labels[rows], second[rows]), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro-f1", "matthews"])
+def test_none_of_a_methods_texts_may_be_drawn(metric):
+    labels = np.array([0, 1, 0, 1])
+    logits, some = np.eye(2)[labels], np.array([True, False, False, False])
+    (found,) = resampled_scores(metric, labels, [logits], 2, 0, 200, [some])
+    drawn = np.random.default_rng(0).integers(0, 4, (200, 4))
+    np.testing.assert_array_equal(np.isnan(found), (drawn > 0).all(axis=1))
 
 
 def test_draws():

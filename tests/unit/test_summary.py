@@ -12,6 +12,7 @@ import pytest
 from pipeline import Run, trained
 from problems import by_sklearn, objective
 from rich.console import Console
+from safetensors.numpy import load_file
 from sklearn.preprocessing import normalize
 from small_project import make_project
 
@@ -36,6 +37,18 @@ def run(request, tmp_path_factory) -> Run:
     return trained(request.param, tmp_path_factory)
 
 
+def baseline(run: Run, method: str, files: dict[int | None, str]) -> dict:
+    runs = [
+        {
+            "seed": seed,
+            "scores": str(run.place("scores") / f"{name}.json"),
+            "predictions": str(run.place("predictions") / f"{name}.h5"),
+        }
+        for seed, name in files.items()
+    ]
+    return {"method": method, "runs": runs}
+
+
 def entry(run: Run, **more) -> dict:
     return {
         "dataset": "texts",
@@ -44,9 +57,9 @@ def entry(run: Run, **more) -> dict:
         "source": "./model",
         "layers": str(run.place("layers").with_suffix(".parquet")),
         "stc": str(run.place("scores") / "stc.json"),
-        "sentence_embedding": str(run.place("scores") / "sentence-embedding.json"),
         "grids": run.grids(),
         "predictions": str(run.place("predictions")),
+        "baselines": [baseline(run, "sentence-embedding", {None: "sentence-embedding"})],
         **more,
     }
 
@@ -119,6 +132,7 @@ def test_rows_of_stc(run, summary):
             )
             assert row["eta"] == scores[variant]["eta"]
             assert row["penalty"] == scores[variant]["step"]["C"]
+            assert row["seconds"] == row["train_seconds"] == scores[variant]["seconds"]
             name = ".".join(filter(None, (row["representation"], row["pooling"])))
             assert name == scores[variant]["slug"]
     for slug, path in run.grids().items():
@@ -127,6 +141,19 @@ def test_rows_of_stc(run, summary):
         assert part.loc["test", "score"] == test
         assert part.loc["validation", "score"] == meta["final"]["score"]
         assert set(part["depth"]) == {found[position].depth}
+
+
+def test_parameters_are_counted_as_trained(run, summary):
+    """The selected classifier's in its file, each probe's in its own."""
+    (weights,) = run.classifier.glob("*.safetensors")
+    stored = load_file(weights)
+    stc = summary[(summary["method"] == "stc") & (summary["variant"] == "selected")]
+    count = stored["coefficients"].size + stored["intercept"].size
+    assert stc["parameters_trained"].tolist() == [count, count]
+    for row in summary[summary["variant"].str.startswith("layer: ")].to_dict("records"):
+        name = f"{row['representation']}.{row['pooling']}.{row['layer']:02d}.h5"
+        probe, _ = read_probe(run.place("probes") / name)
+        assert row["parameters_trained"] == probe.coefficients.size + probe.intercept.size
 
 
 def test_the_table_of_layers(run):
@@ -191,6 +218,9 @@ def test_sentence_embedding_equals_sklearn(run):
     stored = run.predictions("sentence-embedding")
     assert scores["test_score"] == task.score("test", stored.of("test"))
     assert (scores["dimensions"], scores["layer"]) == (16, 3)
+    assert scores["parameters_trained"] == W.size + b.size
+    assert scores["seconds"] > scores["train_seconds"] > 0
+    assert scores["texts_per_second"] is None
     for split in SPLITS:
         ours, theirs = stored.of(split), logits[task.rows[split]]
         if task.multilabel:
@@ -227,7 +257,7 @@ def test_normalized():
 def test_without_the_baseline(run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.folder)
     paths = tmp_path / "s.csv", tmp_path / "s.parquet"
-    write_summary([entry(run, sentence_embedding=None)], *paths, seed=1)
+    write_summary([entry(run, baselines=[])], *paths, seed=1)
     assert "sentence-embedding" not in set(pd.read_parquet(paths[1])["method"])
 
 

@@ -25,14 +25,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from probeline.config import PATH_TASK
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
-from probeline.probe.task import SPLITS, TaskData
+from probeline.probe.task import SPLITS, TaskData, task_data
 from probeline.results.predictions import (
     Predictions,
     every_row,
@@ -157,20 +157,22 @@ def combine_levels(
     out: str | os.PathLike,
     metric: str | None = None,
 ) -> None:
-    """Write the predictions of whole paths, on all rows of all splits.
+    """Write the predictions of whole paths, on all rows of the splits that the levels answer.
 
     Parameters
     ----------
     levels : sequence of path
         One method's predictions of each level, coarse to fine.
     out : path
-        Predictions of the task 'path': labels are paths, logits are log P(path).
+        Predictions of the task 'path': labels are paths, logits are log P(path). `variant` and
+        `seed` are the levels'; a variant that differs from level to level names them all.
     metric : str, optional
 
     Raises
     ------
     ProbelineError
-        If the dataset has no hierarchy, or the predictions are not those of its levels.
+        If the dataset has no hierarchy, or the predictions are not those of its levels, of
+        different seeds, or of a part of a split.
     """
     dataset = read_dataset(dataset_folder, texts=False)
     paths = paths_of(dataset)
@@ -181,12 +183,20 @@ def combine_levels(
     logits = every_row(
         dataset, lambda rows: path_logits(paths, [level.logits[rows] for level in found])
     )
+    variants = [level.meta["variant"] for level in found]
     meta = {
         "model": model_name,
         "method": found[0].meta["method"],
-        "variant": _ARROW.join(level.meta["variant"] for level in found),
+        "variant": variants[0] if len(set(variants)) == 1 else _ARROW.join(variants),
+        **_seed_of(levels, found),
     }
-    write_predictions(out, dataset, path_task(dataset, paths, metric), logits, meta)
+    task = path_task(dataset, paths, metric)
+    answered = _answered(levels, found, dataset)
+    task = replace(
+        task,
+        rows={split: rows if answered[split] else rows[:0] for split, rows in task.rows.items()},
+    )
+    write_predictions(out, dataset, task, logits, meta)
 
 
 def _read_level(path: str | os.PathLike, dataset: Dataset, level: str) -> Predictions:
@@ -197,4 +207,33 @@ def _read_level(path: str | os.PathLike, dataset: Dataset, level: str) -> Predic
             f"{path}: not predictions of level '{level}' of dataset {dataset.name} as it is now; "
             "delete it and run again"
         )
+    return found
+
+
+def _seed_of(paths: Sequence[str | os.PathLike], levels: Sequence[Predictions]) -> dict:
+    """The seed that the levels share; nothing where there is none."""
+    seeds = {level.meta.get("seed") for level in levels}
+    if len(seeds) > 1:
+        raise ProbelineError(
+            f"{', '.join(map(str, paths))}: levels of different seeds; expected those of one"
+        )
+    (seed,) = seeds
+    return {} if seed is None else {"seed": seed}
+
+
+def _answered(
+    paths: Sequence[str | os.PathLike], levels: Sequence[Predictions], dataset: Dataset
+) -> dict[str, bool]:
+    """Whether the levels are predicted in a split: in-context learning may leave one out."""
+    found = dict.fromkeys(SPLITS, True)
+    for path, level in zip(paths, levels, strict=True):
+        rows = task_data(dataset, level.meta["task"]).rows
+        for split in SPLITS:
+            own = level.rows_of(split)
+            if 0 < len(own) < len(rows[split]):
+                raise ProbelineError(
+                    f"{path}: predictions of {len(own)} of {len(rows[split])} {split} texts; whole "
+                    "paths need all of them, or none (for icl: icl.max_texts)"
+                )
+            found[split] &= len(own) > 0
     return found

@@ -1,12 +1,17 @@
-"""Bootstrap intervals over the texts of a split: of a score, and of a difference of two."""
+"""Bootstrap intervals over the texts of a split: of a score, a mean over seeds, a difference."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from probeline.results.resamples import resampled_scores
+from probeline.results.seeds import seed_means
 
 RESAMPLES = 2000
+# Means of equal scores differ by rounding, depending on the order of the sum.
+_ROUNDING = 1e-12
 
 
 def bootstrap_interval(
@@ -38,6 +43,39 @@ def bootstrap_interval(
     return percentile_interval(scores, level)
 
 
+def interval_over_seeds(
+    metric: str,
+    labels: np.ndarray,
+    logits: Sequence[np.ndarray],
+    classes: int,
+    seed: int,
+    answered: Sequence[np.ndarray] | None = None,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of the mean score over seeds, texts and seeds resampled.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,) or (n, K)
+    logits : sequence of ndarray, shape (n, K)
+        One per seed.
+    answered : sequence of ndarray of bool, shape (n,), optional
+        Texts that each seed answers. Default: all.
+
+    Returns
+    -------
+    low, high : float
+        See `probeline.results.seeds` for what is drawn. NaN where no resample can be scored.
+
+    Raises
+    ------
+    ProbelineError
+        As `bootstrap_interval`.
+    """
+    scores = resampled_scores(metric, labels, logits, classes, seed, RESAMPLES, answered)
+    return percentile_interval(seed_means(scores, seed), level)
+
+
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Middle share `level` of resampled values, shape (r,); NaN among them are left out."""
     values = values[np.isfinite(values)]
@@ -60,5 +98,5 @@ def bootstrap_p(differences: np.ndarray) -> float:
         NaN among them are left out.
     """
     found = differences[np.isfinite(differences)]
-    side = min((found <= 0).sum(), (found >= 0).sum())
+    side = min((found <= _ROUNDING).sum(), (found >= -_ROUNDING).sum())
     return float(min(1.0, 2 * (side + 1) / (len(found) + 1)))

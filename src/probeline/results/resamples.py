@@ -28,6 +28,7 @@ def resampled_scores(
     classes: int,
     seed: int,
     resamples: int,
+    answered: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Score predictions of the same texts on bootstrap resamples, the same ones for all.
 
@@ -40,11 +41,14 @@ def resampled_scores(
     classes : int
     seed, resamples : int
         A smaller number of resamples are the first ones of a larger number.
+    answered : sequence of ndarray of bool, shape (n,), optional
+        Texts that each method answers; of a resample it is scored on those. Default: all.
 
     Returns
     -------
     scores : ndarray of float64, shape (methods, resamples)
-        NaN where a resample cannot be scored: ROC-AUC with rows of one kind only.
+        NaN where a resample cannot be scored: ROC-AUC with rows of one kind only, or none of the
+        texts that a method answers.
 
     Raises
     ------
@@ -52,7 +56,13 @@ def resampled_scores(
         If the metric is unknown, cannot be computed for the task, or there are no rows.
     """
     check_metric(metric, labels)
-    scorers = [_scorer(metric, labels, values, classes) for values in logits]
+    if answered is None:
+        scorers = [_scorer(metric, labels, values, classes) for values in logits]
+    else:
+        scorers = [
+            _on(rows, _scorer(metric, labels[rows], values[rows], classes))
+            for values, rows in zip(logits, answered, strict=True)
+        ]
     scores = np.empty((len(scorers), resamples))
     done = 0
     for drawn in draw(len(labels), resamples, seed, max(1, _CHUNK // max(len(labels), classes))):
@@ -79,6 +89,17 @@ def draw(n: int, resamples: int, seed: int, step: int) -> Iterator[np.ndarray]:
         yield counts.T.astype(np.float64, order="C")
 
 
+def _on(rows: np.ndarray, scorer: Scorer) -> Scorer:
+    """What scores counts of all texts by those of some of them."""
+
+    def scored(drawn: np.ndarray) -> np.ndarray:
+        own = drawn[rows]
+        with np.errstate(invalid="ignore"):
+            return np.where(own.any(axis=0), scorer(own), np.nan)
+
+    return scored
+
+
 def _scorer(metric: str, labels: np.ndarray, logits: np.ndarray, classes: int) -> Scorer:
     """What scores (n, r) counts of drawn texts, to shape (r,)."""
     if metric == "roc-auc":
@@ -92,10 +113,10 @@ def _scorer(metric: str, labels: np.ndarray, logits: np.ndarray, classes: int) -
         predicted = predict_codes(logits)[:, None] == kinds
     if metric == "accuracy" or (metric == "micro-f1" and not multilabel):
         right = (true == predicted).all(axis=1).astype(np.float64)
-        return lambda drawn: right @ drawn / len(right)
+        return lambda drawn: right @ drawn / drawn.sum(axis=0)
     sums = [_summing(flags) for flags in (true, predicted, true & predicted)]
     if metric == "matthews":
-        return lambda drawn: _matthews(*(rows @ drawn for rows in sums), len(labels))
+        return lambda drawn: _matthews(*(rows @ drawn for rows in sums), drawn.sum(axis=0))
     if metric == "micro-f1":
         return lambda drawn: _micro_f1(*(rows @ drawn for rows in sums))
     return lambda drawn: _macro_f1(*(rows @ drawn for rows in sums), multilabel)
@@ -120,7 +141,10 @@ def _macro_f1(
     return each.mean(axis=0) if multilabel else each.sum(axis=0) / (support > 0).sum(axis=0)
 
 
-def _matthews(true: np.ndarray, predicted: np.ndarray, both: np.ndarray, n: int) -> np.ndarray:
+def _matthews(
+    true: np.ndarray, predicted: np.ndarray, both: np.ndarray, n: np.ndarray
+) -> np.ndarray:
+    """From sums (K, r), and how many texts were drawn (r,)."""
     covariance = both.sum(axis=0) * n - (true * predicted).sum(axis=0)
     spread = np.sqrt((n**2 - (predicted**2).sum(axis=0)) * (n**2 - (true**2).sum(axis=0)))
     return np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)

@@ -1,4 +1,4 @@
-"""One tidy table of every score: a row per method, variant and split."""
+"""One tidy table of every score: a row per method, variant, seed and split."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from probeline.aggregate.stage import read_grid
 from probeline.config import PATH_TASK
-from probeline.data.store import read_dataset
+from probeline.data.store import Dataset, read_dataset
 from probeline.files import read_json
-from probeline.probe.task import TaskData, task_data
+from probeline.probe.task import TaskData
 from probeline.results.frames import write_frame
-from probeline.results.hierarchy import path_task, paths_of
-from probeline.results.intervals import bootstrap_interval
 from probeline.results.predictions import read_predictions
+from probeline.results.runs import SPLITS, Run, mean_rows, run_rows, scores_of
+from probeline.results.truth import checked_predictions, task_of
 
 COLUMNS = (
     "dataset",
@@ -41,8 +41,18 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "seconds",
+    "train_seconds",
+    "texts_per_second",
+    "parameters_trained",
+    "seeds",
+    "std",
 )
-_WHOLE = ("seed", "layer", "depth", "neurons")
+_WHOLE = ("seed", "layer", "depth", "neurons", "parameters_trained", "seeds")
+_REAL = (
+    *("eta", "penalty", "score", "ci_low", "ci_high"),
+    *("seconds", "train_seconds", "texts_per_second", "std"),
+)
+_COSTS = ("seconds", "train_seconds", "texts_per_second", "parameters_trained")
 
 
 def metric_of(scores: str | os.PathLike) -> str:
@@ -58,55 +68,65 @@ def write_summary(
     Parameters
     ----------
     entries : sequence of mapping
-        One per (dataset, task, model): those three names, `source` (the model's path), and the
-        files `layers`, `stc`, `sentence_embedding` (or None), `grids` by slug, and the folder
-        `predictions`. For whole paths through a hierarchy, the task `path`, those names, `source`
-        and `methods`: mappings with `path` (predictions) and `variant` (None: the file's own).
+        One per (dataset, task, model): those three names, `source` (the model's path), and
+
+        - of a model: the files `layers` and `stc`, `grids` by slug, the folder `predictions`;
+        - of a model, or of none (TF-IDF): `baselines`, mappings with `method` and `runs`, each of
+          these with `seed` (None: it has none), `scores` and `predictions`;
+        - of whole paths through a hierarchy, the task `path`, instead of all these: `methods`,
+          mappings with `method`, `paths` (predictions, a file per seed) and `variant` (None: the
+          file's own).
     seed : int
-        Of the bootstrap and of the `seed` column.
+        Of the bootstrap, and of the `seed` column where a run has none of its own.
+
+    Raises
+    ------
+    ProbelineError
+        If a file is missing or broken, or predictions are of another dataset or task.
 
     Notes
     -----
     `penalty` is scikit-learn's C. Rows of methods have 95 % bootstrap intervals over the texts of
-    the split; the single probes and grids, which the figures show, have none.
+    the split that they answer; the single probes and grids, which the figures show, have none.
+
+    A method with several seeds has, beside a row for each, one of the variant 'mean of S seeds',
+    with their mean, their standard deviation `std` and an interval over texts and seeds
+    (`probeline.results.seeds`).
+
+    `seconds` are those of the job's work, `train_seconds` those of fitting, `texts_per_second` is
+    from text to answer, null where the model's forward pass ran before and apart.
+    `parameters_trained` counts weights and intercepts, also those that were fitted to 0.
     """
     rows = [row for entry in entries for row in _rows(entry, seed)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for column in _WHOLE:
-        frame[column] = frame[column].astype("Int64")
+    frame = frame.astype(dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, np.float64))
     write_frame(frame, csv, parquet)
 
 
 def _rows(entry: Mapping, seed: int) -> Iterator[dict]:
     base = {key: entry[key] for key in ("dataset", "task", "model", "source")} | {"seed": seed}
-    if entry["task"] == PATH_TASK:
-        yield from _path_rows(base, entry["methods"], seed)
-        return
-    stc = read_json(entry["stc"])
-    metric = stc["selected"]["metric"]
-    base["metric"] = metric
     dataset = read_dataset(Path("results/datasets") / entry["dataset"], texts=False)
-    task = task_data(dataset, entry["task"], metric)
+    if entry["task"] == PATH_TASK:
+        for method in entry["methods"]:
+            yield from _path_rows(base, method, dataset, seed)
+        return
+    if "stc" in entry:
+        yield from _sparse_rows(base, entry, dataset, seed)
+    for baseline in entry["baselines"]:
+        yield from _baseline_rows(base, baseline, dataset, seed)
+
+
+def _sparse_rows(base: Mapping, entry: Mapping, dataset: Dataset, seed: int) -> Iterator[dict]:
+    """What is trained on the stored activations of a model: probes, grids, STC."""
+    stc = read_json(entry["stc"])
+    task = task_of(dataset, entry["task"], stc["selected"]["metric"])
+    base = {**base, "metric": task.metric}
     folder = Path(entry["predictions"])
     layers = pq.read_table(entry["layers"]).to_pylist()
     for method, flag in (("last-layer", "last"), ("probe", "best")):
         row = next(row for row in layers if row[flag])
-        found = _layer(row) | {"method": method, "variant": _name(row)}
-        yield from _both(base | found, row, folder / f"{method}.h5", task, seed)
-    if entry["sentence_embedding"]:
-        row = read_json(entry["sentence_embedding"])
-        found = {
-            "method": "sentence-embedding",
-            "variant": "l2",
-            "representation": "hidden",
-            "pooling": "mean",
-            "layer": row["layer"],
-            "depth": row["layer"],
-            "penalty": row["step"]["C"],
-            "neurons": row["dimensions"],
-            "seconds": row["seconds"],
-        }
-        yield from _both(base | found, row, folder / "sentence-embedding.h5", task, seed)
+        found = _layer(row, task) | {"method": method, "variant": _name(row)}
+        yield from _stored(base | found, row, folder / f"{method}.h5", dataset, task, seed)
     for variant, file in (("selected", "stc.h5"), ("smallest", "stc-smallest.h5")):
         row = stc[variant]
         found = _slug(row["slug"]) | {
@@ -116,63 +136,114 @@ def _rows(entry: Mapping, seed: int) -> Iterator[dict]:
             "eta": row["eta"],
             "penalty": row["step"]["C"],
             "neurons": row["neurons"],
-            "seconds": row["seconds"],
+            **_fitted(row["seconds"], row["neurons"], task),
         }
-        yield from _both(base | found, row, folder / file, task, seed)
+        yield from _stored(base | found, row, folder / file, dataset, task, seed)
     for slug, path in entry["grids"].items():
-        yield from _grid(base, slug, path)
+        yield from _grid(base, slug, path, task)
     for row in layers:
-        found = base | _layer(row) | {"method": "probe", "variant": f"layer: {_name(row)}"}
-        for split in ("validation", "test"):
-            yield found | {"split": split, "score": row[f"{split}_score"]}
+        found = base | _layer(row, task) | {"method": "probe", "variant": f"layer: {_name(row)}"}
+        for split in SPLITS:
+            yield found | {"split": split, "score": row[f"{split}_score"], "seeds": 1}
 
 
-def _grid(base: Mapping, slug: str, path: str) -> Iterator[dict]:
+def _stored(
+    row: Mapping, scores: Mapping, path: Path, dataset: Dataset, task: TaskData, seed: int
+) -> Iterator[dict]:
+    """Rows of a method whose scores a stage has stored."""
+    found = {split: scores[f"{split}_score"] for split in SPLITS}
+    yield from run_rows(Run(row, found, checked_predictions(path, dataset, task)), task, seed)
+
+
+def _grid(base: Mapping, slug: str, path: str, task: TaskData) -> Iterator[dict]:
     found, position, test, meta = read_grid(path)
-    chosen = found[position]
-    row = (
-        dict(base)
-        | _slug(slug)
-        | {
-            "method": "stc",
-            "variant": f"best of {slug}",
-            "depth": chosen.depth,
-            "eta": chosen.eta,
-            "penalty": chosen.step.C,
-            "neurons": meta["final"]["neurons"],
-            "seconds": meta["seconds"],
-        }
-    )
+    chosen, neurons = found[position], meta["final"]["neurons"]
+    row = {
+        **base,
+        **_slug(slug),
+        "method": "stc",
+        "variant": f"best of {slug}",
+        "depth": chosen.depth,
+        "eta": chosen.eta,
+        "penalty": chosen.step.C,
+        "neurons": neurons,
+        **_fitted(meta["seconds"], neurons, task),
+        "seeds": 1,
+    }
     yield row | {"split": "validation", "score": meta["final"]["score"]}
     yield row | {"split": "test", "score": test}
 
 
-def _path_rows(base: Mapping, methods: Sequence[Mapping], seed: int) -> Iterator[dict]:
+def _baseline_rows(base: Mapping, baseline: Mapping, dataset: Dataset, seed: int) -> Iterator[dict]:
+    """A baseline's runs and, where there are several seeds, their mean."""
+    method, runs = baseline["method"], []
+    for given in baseline["runs"]:
+        scores = read_json(given["scores"])
+        task = task_of(dataset, base["task"], scores["metric"])
+        predictions = checked_predictions(given["predictions"], dataset, task)
+        row = {
+            **base,
+            "metric": task.metric,
+            "method": method,
+            "variant": predictions.meta["variant"],
+            "seed": seed if given["seed"] is None else given["seed"],
+            **{key: scores[key] for key in _COSTS},
+            **_described(method, scores),
+        }
+        reached = {split: scores[f"{split}_score"] for split in SPLITS}
+        runs.append(Run(row, reached, predictions))
+    yield from _with_mean(runs, task, seed)
+
+
+def _described(method: str, scores: Mapping) -> dict:
+    """What a baseline's classifier reads, in the words of the other methods."""
+    if method == "tfidf":
+        return {"penalty": scores["C"]}
+    if method not in ("sentence-embedding", "zero-shot"):
+        return {}
+    place = {"representation": "hidden", "pooling": "mean"}
+    place |= {"layer": scores["layer"], "depth": scores["layer"]}
+    if method == "zero-shot":
+        return place
+    more = {"penalty": scores["step"]["C"], "neurons": scores["dimensions"]}
+    return place | more | {"variant": "l2"}
+
+
+def _path_rows(base: Mapping, method: Mapping, dataset: Dataset, seed: int) -> Iterator[dict]:
     """What differs from level to level (layer, neurons, ...) is left empty."""
-    dataset = read_dataset(Path("results/datasets") / base["dataset"], texts=False)
-    paths = paths_of(dataset)
-    for method in methods:
-        meta = read_predictions(method["path"]).meta
-        task = path_task(dataset, paths, meta["metric"])
-        variant = method["variant"] or meta["variant"]
-        found = {"metric": task.metric, "method": meta["method"], "variant": variant}
-        yield from _both(base | found, None, Path(method["path"]), task, seed)
+    runs = []
+    for path in method["paths"]:
+        meta = read_predictions(path).meta
+        task = task_of(dataset, PATH_TASK, meta["metric"])
+        predictions = checked_predictions(path, dataset, task)
+        row = {
+            **base,
+            "metric": task.metric,
+            "method": method["method"],
+            "variant": method["variant"] or meta["variant"],
+            "seed": int(meta.get("seed", seed)),
+        }
+        runs.append(Run(row, scores_of(predictions, task), predictions))
+    yield from _with_mean(runs, task, seed)
 
 
-def _both(
-    row: Mapping, scores: Mapping | None, path: Path, task: TaskData, seed: int
-) -> Iterator[dict]:
-    """A row per split; its score is of the predictions where no stage has stored one."""
-    predictions = read_predictions(path)
-    for split in ("validation", "test"):
-        logits = predictions.of(split)
-        score = scores[f"{split}_score"] if scores else task.score(split, logits)
-        low, high = bootstrap_interval(task.metric, task.y[split], logits, task.classes, seed)
-        interval = {"ci_low": low, "ci_high": high}
-        yield dict(row) | {"split": split, "score": score} | interval
+def _with_mean(runs: Sequence[Run], task: TaskData, seed: int) -> Iterator[dict]:
+    for run in runs:
+        yield from run_rows(run, task, seed)
+    yield from mean_rows(runs, task, seed)
 
 
-def _layer(row: Mapping) -> dict:
+def _fitted(seconds: float, features: int, task: TaskData) -> dict:
+    """What a linear classifier over some features cost."""
+    outputs = 1 if task.classes == 2 and not task.multilabel else task.classes
+    return {
+        "seconds": seconds,
+        "train_seconds": seconds,
+        "parameters_trained": (features + 1) * outputs,
+    }
+
+
+def _layer(row: Mapping, task: TaskData) -> dict:
     return {
         "representation": row["representation"],
         "pooling": row["pooling"],
@@ -180,7 +251,7 @@ def _layer(row: Mapping) -> dict:
         "depth": row["layer"],
         "penalty": row["C"],
         "neurons": row["neurons"],
-        "seconds": row["seconds"],
+        **_fitted(row["seconds"], row["width"], task),
     }
 
 

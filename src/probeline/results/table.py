@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from probeline.config import DEFAULT_TASK, PATH_TASK
+from probeline.config import DEFAULT_TASK, NO_MODEL, PATH_TASK
 from probeline.errors import ProbelineError
 
 _NAMES = {
@@ -18,7 +19,12 @@ _NAMES = {
     ("probe", ""): "best single layer",
     ("last-layer", ""): "last layer",
     ("sentence-embedding", ""): "sentence embedding",
+    ("finetune", ""): "fine-tuned",
+    ("icl", ""): "in-context learning",
+    ("tfidf", ""): "TF-IDF",
 }
+# Their variants name each layer and each grid, or what is said by the features.
+_OWN = ("stc", "probe", "last-layer", "sentence-embedding", "zero-shot")
 
 
 def show(folder: str | Path = ".", console: Console | None = None) -> None:
@@ -38,14 +44,24 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
         )
     frame = pq.read_table(path).to_pandas()
     differences = _differences(path.with_name("comparisons.parquet"))
-    cells = frame.groupby(["dataset", "task", "model"], sort=False)
-    for number, ((dataset, task, model), cell) in enumerate(cells):
+    for number, ((dataset, task, model), cell) in enumerate(_cells(frame).items()):
         if number:
             console.print()
         console.print(_table(dataset, task, model, cell))
         for line in differences.get((dataset, task, model), []):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(_places(Path(folder), frame), highlight=False, soft_wrap=True)
+
+
+def _cells(frame: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFrame]:
+    """Rows by (dataset, task, model); those without a model stand with each model there is."""
+    names = ["dataset", "task", "model"]
+    cells = {key: cell for key, cell in frame.groupby(names, sort=False) if key[2] != NO_MODEL}
+    for (dataset, task, model), cell in frame[frame["model"] == NO_MODEL].groupby(names):
+        hosts = [key for key in cells if key[:2] == (dataset, task)]
+        for key in hosts or [(dataset, task, model)]:
+            cells[key] = pd.concat([cells[key], cell]) if key in cells else cell
+    return cells
 
 
 def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
@@ -58,47 +74,71 @@ def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
     for column in ("method", "features", "neurons", "depth", "valid.", "test", "95 % int."):
         left = column in ("method", "features")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
-    wide = {}
-    for row in cell.to_dict("records"):
+    wide: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in _methods(cell):
         key = (row["method"], row["variant"] if row["method"] == "stc" else "")
-        plain = row["method"] in ("probe", "last-layer") and not row["variant"].startswith("layer")
-        if row["method"] in ("probe", "last-layer") and not plain:
-            continue
-        if key in _NAMES:
-            wide.setdefault(key, {})[row["split"]] = row
+        wide.setdefault(key, {})[row["split"]] = row
     for key in sorted(wide, key=lambda k: -wide[k]["test"]["score"]):
         test, validation = wide[key]["test"], wide[key]["validation"]
         table.add_row(
-            _NAMES[key],
+            _named(*key, test["seeds"]),
             _features(test),
             "" if pd.isna(test["neurons"]) else str(test["neurons"]),
             "" if pd.isna(test["depth"]) else str(test["depth"]),
             f"{validation['score']:.4f}",
             f"{test['score']:.4f}",
-            f"{test['ci_low']:.3f}-{test['ci_high']:.3f}",
+            "" if pd.isna(test["ci_low"]) else f"{test['ci_low']:.3f}-{test['ci_high']:.3f}",
         )
     return table
 
 
+def _methods(cell: pd.DataFrame) -> Iterator[dict]:
+    """Rows of whole methods, the mean of several seeds in the place of each.
+
+    A mean's row keeps the variant of its seeds.
+    """
+    for method, rows in cell.groupby("method", sort=False):
+        if method == "stc":
+            rows = rows[rows["variant"].isin(["selected", "smallest"])]
+        elif method == "probe":
+            rows = rows[~rows["variant"].str.startswith("layer: ")]
+        means = rows["seeds"] > 1
+        variant = rows["variant"].iloc[0]
+        for row in (rows[means] if means.any() else rows).to_dict("records"):
+            yield row | ({"variant": variant} if means.any() else {})
+
+
 def _differences(path: Path) -> dict[tuple[str, str, str], list[str]]:
     """A line per comparison, by (dataset, task, model); none where the file is not there yet."""
-    lines: dict[tuple[str, str, str], list[str]] = {}
-    for row in pq.read_table(path).to_pylist() if path.is_file() else []:
-        first = _name(row["method"], row["variant"])
-        second = _name(row["against"], row["against_variant"])
-        lines.setdefault((row["dataset"], row["task"], row["model"]), []).append(
-            f"{first} - {second}: {row['difference']:+.4f} "
-            f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}], "
-            f"p {row['p_holm']:.2g} (Holm): {row['verdict']}"
-        )
-    return lines
+    rows = pq.read_table(path).to_pylist() if path.is_file() else []
+    cells: dict[tuple[str, str, str], list[dict]] = {}
+    for row in rows:
+        cells.setdefault((row["dataset"], row["task"], row["model"]), []).append(row)
+    return {key: [_line(row, found) for row in found] for key, found in cells.items()}
 
 
-def _name(method: str, variant: str) -> str:
-    return _NAMES.get((method, variant if method == "stc" else ""), method)
+def _line(row: dict, cell: list[dict]) -> str:
+    """One comparison; with its texts where others of the cell have more."""
+    first = _named(row["method"], row["variant"], row["seeds"])
+    second = _named(row["against"], row["against_variant"], row["against_seeds"])
+    fewer = row["texts"] < max(other["texts"] for other in cell)
+    return (
+        f"{first} - {second}: {row['difference']:+.4f} "
+        f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}], "
+        f"p {row['p_holm']:.2g} (Holm): {row['verdict']}"
+        + (f", on {row['texts']} texts" if fewer else "")
+    )
+
+
+def _named(method: str, variant: str, seeds: int) -> str:
+    name = _NAMES.get((method, variant if method == "stc" else ""), method)
+    return f"{name}, {seeds} seeds" if seeds > 1 else name
 
 
 def _features(row: dict) -> str:
+    """What is read: a layer or a combination; of other methods their variant."""
+    if row["method"] not in _OWN:
+        return row["variant"]
     parts = [row["representation"], row["pooling"]]
     if row["layer"] is not None and not pd.isna(row["layer"]):
         parts.append(str(int(row["layer"])))
