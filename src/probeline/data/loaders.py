@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from probeline.data import readers
+from probeline.data.hub import load_split
 from probeline.data.paths import local_folder, split_paths, split_sources
 from probeline.data.source import Place, Source, concatenate
 from probeline.errors import ProbelineError, one_of
@@ -73,6 +72,21 @@ def load_source(spec: dict, data_root: str | None = None) -> dict[str, Source]:
     return sources
 
 
+def fetch_dataset(spec: dict, data_root: str | None = None) -> str | None:
+    """Bring the splits that an entry names into the hub's cache; return their commit.
+
+    Nothing happens for files, folders and packages: None.
+
+    Raises
+    ------
+    ProbelineError
+        As `load_source`.
+    """
+    if spec["loader"] != "hub" or local_folder(spec, data_root) is not None:
+        return None
+    return load_source(spec, data_root)["train"].revision
+
+
 def _file_source(spec: dict, path: Path) -> Source:
     loader, texts, tasks = spec["loader"], text_columns(spec), task_columns(spec)
     encoding = spec.get("encoding") or "utf-8"
@@ -94,23 +108,11 @@ def _file_source(spec: dict, path: Path) -> Source:
 
 def _hub_source(spec: dict, split: str, data_root: str | None) -> Source:
     """Read one split of a dataset on the hub, from the cache, or of a folder laid out like one."""
-    import datasets
-
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
     folder = local_folder(spec, data_root)
-    path = str(folder or spec["path"])
     if folder is not None and not folder.is_dir():
         raise ProbelineError(f"{folder}: no such folder")
-    try:
-        data = datasets.load_dataset(
-            path, spec.get("config"), revision=spec.get("revision"), split=split
-        )
-    except Exception as error:  # the library raises a dozen unrelated types
-        reason = f"{type(error).__name__}: {error}"
-        raise ProbelineError(
-            f"{spec['path']}: split '{split}' could not be loaded from the hub: {reason[:300]}"
-        ) from error
+    path = str(folder or spec["path"])
+    data, commit = load_split(path, spec.get("config"), spec.get("revision"), split)
     texts, tasks = text_columns(spec), task_columns(spec)
     columns = [*texts, *tasks.values()]
     name = f"{spec['path']}[{split}]"
@@ -118,8 +120,7 @@ def _hub_source(spec: dict, split: str, data_root: str | None) -> Source:
     # with_format("arrow") honours a slice such as train[:10%], the bare table would not.
     table = data.select_columns(list(dict.fromkeys(columns))).with_format("arrow")[:]
     source = _source(table, texts, tasks, data.features.to_dict(), (Place(name, table.num_rows),))
-    commit = re.search(r"@([0-9a-f]{40})/", " ".join(data.info.download_checksums or {}))
-    return replace(source, revision=commit[1] if commit else spec.get("revision"))
+    return replace(source, revision=commit or spec.get("revision"))
 
 
 def _source(
