@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
+from local_hub import COMMIT, Hub, Repo, local_hub
+from safetensors.torch import load_file
 from tiny_models import build
 
-COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
+NOWHERE = Hub({}, "http://127.0.0.1:9")
 EXTRA = {"README.md": b"# a model", "onnx/model.onnx": b"x" * 100, "pytorch_model.bin": b"y" * 100}
-
-
-class _Hub(BaseHTTPRequestHandler):
-    """The four kinds of answer that a download needs; `files` and `asked` are set by the test."""
-
-    files: dict[str, bytes]
-    asked: list[str]
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if path.startswith("/api/models/org/name"):
-            rest = path.removeprefix("/api/models/org/name")
-            if rest.startswith("/tree/"):
-                tree = [
-                    {"type": "file", "path": name, "size": len(body), "oid": "0" * 40}
-                    for name, body in self.files.items()
-                ]
-                return self._send(200, json.dumps(tree).encode(), {})
-            if rest not in ("", "/revision/main", f"/revision/{COMMIT}"):
-                return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            siblings = [{"rfilename": name} for name in self.files]
-            info = {"id": "org/name", "sha": COMMIT, "siblings": siblings}
-            return self._send(200, json.dumps(info).encode(), {})
-        for revision in ("main", COMMIT):
-            prefix = f"/org/name/resolve/{revision}/"
-            if path.startswith(prefix) and path.removeprefix(prefix) in self.files:
-                body = self.files[path.removeprefix(prefix)]
-                if self.command == "GET":
-                    self.asked.append(path.removeprefix(prefix))
-                tag = hashlib.sha1(body).hexdigest()
-                return self._send(200, body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
-        return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-
-    def _send(self, status: int, body: bytes, headers: dict) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
 
 
 @pytest.fixture
 def hub(tmp_path):
-    folder = build("bert", tmp_path / "model")
-    files = {item.name: item.read_bytes() for item in folder.iterdir()}
-    handler = type("Hub", (_Hub,), {"files": {**files, **EXTRA}, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    repo = Repo.of_folder(build("bert", tmp_path / "model"))
+    repo.files.update(EXTRA)
+    with local_hub({"org/name": repo}) as hub:
+        yield hub
 
 
 CODE = """
@@ -84,39 +34,26 @@ print(load_model(spec).revision)
 """
 
 
-def run(tmp_path: Path, address: str, offline: bool = False, **spec) -> subprocess.CompletedProcess:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
-    }
-    environment |= {
-        "HF_ENDPOINT": address,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_HUB_OFFLINE": "1" if offline else "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
+def run(tmp_path: Path, hub: Hub, offline: bool = False, **spec) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-c", CODE, json.dumps({"path": "org/name", **spec})],
         capture_output=True,
         text=True,
-        env=environment,
+        env=hub.environment(tmp_path / "cache", offline),
         cwd=tmp_path,
         timeout=120,
     )
 
 
 def test_fetch_pins_a_commit_and_takes_only_what_is_used(hub, tmp_path):
-    address = f"http://127.0.0.1:{hub.server_address[1]}"
-    done = run(tmp_path, address)
+    done = run(tmp_path, hub)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [COMMIT, COMMIT]
-    asked = hub.RequestHandlerClass.asked
-    assert {"config.json", "tokenizer.json", "model.safetensors"} <= set(asked)
-    assert not set(EXTRA) & set(asked)
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= set(hub.asked)
+    assert not set(EXTRA) & set(hub.asked)
     # Later processes find everything in the cache, with no hub at all.
     for revision in (None, COMMIT):
-        again = run(tmp_path, "http://127.0.0.1:9", offline=True, revision=revision)
+        again = run(tmp_path, NOWHERE, offline=True, revision=revision)
         assert again.stdout.split() == [COMMIT, COMMIT], again.stderr
 
 
@@ -128,13 +65,43 @@ def test_fetch_pins_a_commit_and_takes_only_what_is_used(hub, tmp_path):
     ],
 )
 def test_what_the_hub_does_not_have(hub, tmp_path, spec, words):
-    done = run(tmp_path, f"http://127.0.0.1:{hub.server_address[1]}", **spec)
+    done = run(tmp_path, hub, **spec)
     assert words in done.stderr.strip().splitlines()[-1]
+
+
+def test_weights_that_are_no_model_do_not_stand_in_for_it(hub, tmp_path):
+    folder = build("bert", tmp_path / "pickled")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    body = (folder / "pytorch_model.bin").read_bytes()
+    files = hub.repos["org/name"].files
+    del files["model.safetensors"]
+    files |= {"pytorch_model.bin": body, "adapter_model.safetensors": b"x" * 100}
+    done = run(tmp_path, hub)
+    assert done.stdout.split() == [COMMIT, COMMIT], done.stderr
+    assert "pytorch_model.bin" in hub.asked and "adapter_model.safetensors" not in hub.asked
+
+
+@pytest.mark.parametrize(
+    "kept, words",
+    [
+        (("config.json", "model.safetensors"), "org/name: no tokenizer: "),
+        (("config.json", "tokenizer.json", "README.md"), "org/name: no weights: "),
+        (("tokenizer.json", "model.safetensors"), "org/name: no model there: "),
+    ],
+)
+def test_a_repository_that_lacks_something_is_refused_when_it_is_fetched(
+    hub, tmp_path, kept, words
+):
+    repo = hub.repos["org/name"]
+    repo.files = {name: repo.files[name] for name in kept}
+    done = run(tmp_path, hub)
+    assert words in done.stderr.strip().splitlines()[-1]
+    assert done.stdout == ""
 
 
 def test_no_network(tmp_path):
     for offline in (True, False):
-        done = run(tmp_path, "http://127.0.0.1:9", offline=offline)
+        done = run(tmp_path, NOWHERE, offline=offline)
         line = done.stderr.strip().splitlines()[-1]
         assert "not in the local hub cache and the hub cannot be reached" in line
         assert "probeline fetch" in line

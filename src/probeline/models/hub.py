@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from probeline.errors import ProbelineError
-from probeline.models.reference import hub_cache, resolve
+from probeline.models.reference import hub_cache, read_config, resolve
 from probeline.models.weights import TOKENIZER_FILES, tokenizer_files, weight_files
 
 logger = logging.getLogger(__name__)
+
+# At the top, not in a folder of other models; adapters are none.
+_SAFETENSORS = re.compile(r"model[^/]*\.safetensors")
 
 
 class Unreachable(ProbelineError):
@@ -26,23 +30,28 @@ class Need:
     tokenizer: bool = True
     code: bool = False
 
+    def check(self, folder: Path, where: str) -> None:
+        """Refuse a `folder` that lacks one of them, or has it in part; `where` names the model."""
+        if self.weights:
+            read_config(folder, where)
+            weight_files(folder, where)
+        if self.tokenizer:
+            tokenizer_files(folder, where)
+
     def met_by(self, folder: Path) -> bool:
         """Whether `folder` has them, whole."""
         try:
-            if self.weights:
-                weight_files(folder, str(folder))
-            if self.tokenizer:
-                tokenizer_files(folder, str(folder))
+            self.check(folder, str(folder))
         except ProbelineError:
             return False
-        return not self.weights or (folder / "config.json").is_file()
+        return True
 
     def patterns(self, names: list[str]) -> list[str]:
         """Which of the repository's files `names` to download: safetensors where there are any."""
         wanted = ["config.json", *TOKENIZER_FILES, *(["*.py"] if self.code else [])]
         if not self.weights:
             return wanted
-        if any(name.endswith(".safetensors") and "/" not in name for name in names):
+        if any(_SAFETENSORS.fullmatch(name) for name in names):
             return [*wanted, "model*.safetensors", "model.safetensors.index.json"]
         return [*wanted, "pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
@@ -73,8 +82,8 @@ def fetch(spec: Mapping) -> str | None:
     Raises
     ------
     ProbelineError
-        If the repository or the revision does not exist, or neither the hub nor a whole copy in
-        the cache is at hand.
+        If the repository or the revision does not exist or lacks what is needed of it, or neither
+        the hub nor a whole copy in the cache is at hand.
     """
     commit = None
     if resolve(spec["path"], spec.get("revision")).kind == "hub":
@@ -148,6 +157,7 @@ def _snapshot(repo: str, revision: str | None, need: Need) -> Path:
             f"{repo}: not in the local hub cache and the hub cannot be reached ({reason}); run "
             "`probeline fetch` where there is a network, or give the path of a folder"
         ) from None
+    need.check(Path(folder), repo)
     return Path(folder)
 
 
