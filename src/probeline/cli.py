@@ -88,16 +88,22 @@ def check(
 def fetch(
     config: Annotated[Path, typer.Argument(help="Configuration file.")] = Path("config.yaml"),
 ) -> None:
-    """Bring the hub models of a configuration into the local cache; print their commits."""
+    """Bring the hub models and datasets of a run into the local caches; print their commits."""
     from probeline.config import load
+    from probeline.data.loaders import fetch_dataset
     from probeline.models.hub import fetch as fetch_model
 
     settings = load(config)
-    for name in settings.models:
+    pairs = settings.pairs()
+    running = {model for _, model in pairs} | {origin.model for origin in settings.origins()}
+    for name in filter(running.__contains__, settings.models):
         if settings.origin(name) is not None:
             typer.echo(f"{name}: fine-tuned in the run, nothing to fetch")
             continue
         commit = fetch_model(settings.model_spec(name))
+        typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
+    for name in dict.fromkeys(dataset for dataset, _ in pairs):
+        commit = fetch_dataset(settings.dataset_spec(name), settings.data_root)
         typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
 
 

@@ -190,7 +190,24 @@ def test_fetch_of_a_local_model(tmp_path):
     build("bert", tmp_path / "model")
     path = tmp_path / "mine.yaml"
     path.write_text(json.dumps(config_of(tmp_path, "multiclass")))
-    assert call("fetch", path).stdout == "tiny: local, nothing to fetch\n"
+    printed = "tiny: local, nothing to fetch\ntexts: local, nothing to fetch\n"
+    assert call("fetch", path).stdout == printed
+
+
+def test_fetch_leaves_out_what_does_not_run(tmp_path):
+    build("bert", tmp_path / "model")
+    config = config_of(tmp_path, "multiclass")
+    config["models"]["other"] = {"path": "somebody/huge", "layers": 2}
+    config["datasets"]["elsewhere"] = {
+        "loader": "hub",
+        "path": "somebody/large",
+        "splits": {"validation": 0.1, "test": "test"},
+    }
+    config["runs"] = [{"model": "tiny", "dataset": "texts"}]
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(config))
+    printed = call("fetch", path).stdout.splitlines()
+    assert [line.partition(":")[0] for line in printed] == ["tiny", "texts"]
 
 
 def test_show_without_results(tmp_path):
