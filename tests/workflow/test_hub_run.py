@@ -1,0 +1,150 @@
+"""A whole run on models and a dataset of a hub: fetched once, then without any network."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import snake
+import tiny_project
+from hub_models import LAYERS, publish
+from local_hub import COMMIT, Hub, Repo, local_hub
+
+DATA_COMMIT = "d" * 40
+CLASSIFIER, LANGUAGE = "textattack/roberta-base-SST-2", "edbeeching/gpt2-medium-imdb"
+CONFIG = {
+    "models": {
+        # A published classifier, its weights in .bin; its own head is left aside.
+        "roberta-sst2": {"path": CLASSIFIER, "layers": LAYERS},
+        # A language model with a value head beside its own.
+        "gpt2-imdb": {"path": LANGUAGE, "layers": LAYERS},
+    },
+    "datasets": {
+        "notes": {
+            "loader": "hub",
+            "path": "somebody/notes",
+            "config": "small",
+            "text": "sentence",
+            "splits": {"train": "train", "validation": 0.25, "test": "validation"},
+            "split_method": "datasets",
+        }
+    },
+    "extract": {"representations": ["hidden"], "poolings": ["mean"]},
+    "probe": {"path_length": 3},
+    "sparsify": {"etas": [0.6]},
+    "aggregate": {"path_length": 2},
+    "baselines": ["sentence-embedding", "finetune"],
+    "finetune": {"models": ["roberta-sst2"], "epochs": 1},
+}
+SCORES = "results/scores/notes/label"
+TARGETS = [
+    "results/cards/notes.md",
+    *(f"results/classifiers/notes/label/{model}" for model in CONFIG["models"]),
+    *(f"{SCORES}/{model}/sentence-embedding.json" for model in CONFIG["models"]),
+    f"{SCORES}/roberta-sst2/finetune-42.json",
+]
+
+
+def notes() -> Repo:
+    """Parquet files under a card that names a configuration and the classes."""
+    names = list(tiny_project.CLASSES)
+    card = ["---", "configs:", "- config_name: small", "  data_files:"]
+    files, rows = {}, tiny_project.sentences(120)
+    for split, part in (("train", rows[:90]), ("validation", rows[90:])):
+        card += [f"  - split: {split}", f"    path: small/{split}-*"]
+        table = pa.table(
+            {
+                "sentence": [text for text, _ in part],
+                "label": pa.array([names.index(label) for _, label in part], pa.int64()),
+            }
+        )
+        written = io.BytesIO()
+        pq.write_table(table, written)
+        files[f"small/{split}-00000-of-00001.parquet"] = written.getvalue()
+    card += ["dataset_info:", "- config_name: small", "  features:"]
+    card += ["  - name: sentence", "    dtype: string", "  - name: label", "    dtype:"]
+    card += ["      class_label:", "        names:"]
+    card += [f"          '{code}': {name}" for code, name in enumerate(names)]
+    files["README.md"] = "\n".join([*card, "---", ""]).encode()
+    return Repo(files, DATA_COMMIT, "dataset")
+
+
+def command(hub: Hub, folder: Path, *arguments: str, offline: bool = False) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "probeline.cli", *arguments],
+        cwd=folder,
+        env=hub.environment(folder / "home", offline),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, Hub]:
+    """A project that was fetched for, and then ran while the hub was gone."""
+    folder = tmp_path_factory.mktemp("project")
+    published = tmp_path_factory.mktemp("published")
+    repos = {"somebody/notes": notes()}
+    for repo in (CLASSIFIER, LANGUAGE):
+        publish(repo, published / repo)
+        repos[repo] = Repo.of_folder(published / repo)
+    tiny_project.write_config(folder / "config.yaml", CONFIG)
+    with local_hub(repos) as hub:
+        printed = command(hub, folder, "fetch")
+    assert printed.splitlines() == [
+        f"roberta-sst2: {COMMIT}",
+        f"gpt2-imdb: {COMMIT}",
+        f"notes: {DATA_COMMIT}",
+    ]
+    snake.run(folder, *TARGETS, **hub.environment(folder / "home", offline=True))
+    return folder, hub
+
+
+def test_models_and_data_are_pinned(finished):
+    folder, _ = finished
+    for name, path in (("roberta-sst2", CLASSIFIER), ("gpt2-imdb", LANGUAGE)):
+        pinned = json.loads((folder / f"results/models/{name}.json").read_text())
+        assert pinned == {"path": path, "commit": COMMIT}
+    manifest = json.loads((folder / "results/datasets/notes/dataset.json").read_text())
+    assert manifest["source"]["revision"] == DATA_COMMIT
+    assert manifest["tasks"]["label"]["labels"] == list(tiny_project.CLASSES)
+    sizes = {split: stop - start for split, (start, stop) in manifest["offsets"].items()}
+    assert sizes == {"train": 67, "validation": 23, "test": 30}
+
+
+def test_every_method_has_scores(finished):
+    folder, _ = finished
+    found = sorted((folder / SCORES).rglob("*.json"))
+    methods = {f"{path.parent.name} {path.stem}" for path in found}
+    assert methods >= {
+        "gpt2-imdb sentence-embedding",
+        "gpt2-imdb stc",
+        "roberta-sst2 finetune-42",
+        "roberta-sst2 sentence-embedding",
+        "roberta-sst2 stc",
+    }
+
+
+def test_nothing_runs_again_and_nothing_is_fetched(finished):
+    folder, hub = finished
+    env = hub.environment(folder / "home", offline=True)
+    assert snake.planned(folder, *TARGETS, **env) == []
+
+
+@pytest.mark.parametrize("model", ["roberta-sst2", "gpt2-imdb"])
+def test_the_classifier_predicts_without_a_network(finished, model):
+    folder, hub = finished
+    text = "cheese and bread for dinner"
+    place = f"results/classifiers/notes/label/{model}"
+    printed = command(hub, folder, "predict", "--classifier", place, text, offline=True)
+    assert json.loads(printed)["label"] in tiny_project.CLASSES
