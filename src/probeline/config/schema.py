@@ -184,21 +184,22 @@ class Config(Closed):
         seed = self.seed if entry.seed is None else entry.seed
         return Origin(entry.on, entry.task or DEFAULT_TASK, entry.finetuned_from, seed)
 
+    def compared_origins(self) -> list[Origin]:
+        """Return the fine-tunings that are compared with, as a baseline."""
+        if "finetune" not in self.baselines:
+            return []
+        return [
+            Origin(dataset, task, model, seed)
+            for dataset, model in self.pairs()
+            if self.chosen(self.finetune.models, model)
+            for task in self.tasks(dataset)
+            for seed in self.seeds(self.finetune)
+        ]
+
     def origins(self) -> list[Origin]:
         """Return every fine-tuning that the run asks for, as a baseline or as a model."""
-        found = {}
-        if "finetune" in self.baselines:
-            for dataset, model in self.pairs():
-                if not self.chosen(self.finetune.models, model):
-                    continue
-                for task in self.tasks(dataset):
-                    for seed in self.seeds(self.finetune):
-                        found[Origin(dataset, task, model, seed)] = None
-        for _, model in self.pairs():
-            origin = self.origin(model)
-            if origin is not None:
-                found[origin] = None
-        return list(found)
+        models = [self.origin(model) for _, model in self.pairs()]
+        return list(dict.fromkeys([*self.compared_origins(), *filter(None, models)]))
 
     def seeds(self, section: Finetune | InContext) -> list[int]:
         """Return the seeds of a section, the global one where it has none of its own."""

@@ -237,7 +237,7 @@ class Artifacts(Sources):
         """Seeds of the fine-tuned classifiers of a cell, those of all levels for whole paths."""
         levels = self.config.tasks(dataset) if task == PATH_TASK else [task]
         tuned = self.config.origin(model)
-        own = [tuned] if tuned else self.origins
+        own = [tuned] if tuned else self.compared
         source = tuned.model if tuned else model
         found = [
             {o.seed for o in own if (o.dataset, o.task, o.model) == (dataset, level, source)}

@@ -34,6 +34,7 @@ class Sources:
         self.models = list(dict.fromkeys(model for _, model in self.pairs))
         self.datasets = list(dict.fromkeys(dataset for dataset, _ in self.pairs))
         self.origins = config.origins()
+        self.compared = config.compared_origins()
         self.shapes: dict[str, ModelShape] = {}
         self._sources: dict[str, tuple[list[str], str | None]] = {}
         self._read_all()
