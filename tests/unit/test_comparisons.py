@@ -397,6 +397,6 @@ def test_lines_under_the_table(tmp_path):
         f"STC, selected - STC, smallest: -0.0400 {intervals[0]}, p {first} (Holm): worse",
         "STC, selected - sentence embedding: +0.0050 "
         f"{intervals[1]}, p {second} (Holm): not separated",
-        f"STC, selected - in-context learning, 2 seeds: +0.2400 {intervals[2]}, p {third} (Holm): "
+        f"STC, selected - in-context, 2 seeds: +0.2400 {intervals[2]}, p {third} (Holm): "
         "better, on 50 texts",
     ]

@@ -203,30 +203,42 @@ def test_the_table_shows_means_and_what_has_no_model(project):
     dataset = dataset_of()
     task = task_data(dataset, "label")
     tuned = [write_run(dataset, task, "finetune", seed, 3.0) for seed in (1, 2)]
+    asked = [write_run(dataset, task, "icl", seed, 4.0) for seed in (1, 2)]
     shot = [write_run(dataset, task, "zero-shot", None, 5.0, layer=6)]
     floor = [write_run(dataset, task, "tfidf", None, 8.0, C=1.0)]
-    methods = [{"method": "finetune", "runs": tuned}, {"method": "zero-shot", "runs": shot}]
+    every = {"finetune": tuned, "icl": asked, "zero-shot": shot}
+    methods = [{"method": method, "runs": runs} for method, runs in every.items()]
     without = entry({"method": "tfidf", "runs": floor}, model="tfidf")
     frame = summary(entry(*methods), without)
 
     def printed() -> list[str]:
         out = io.StringIO()
         show(".", Console(file=out, width=140))
-        return out.getvalue().partition("\nevery score")[0].strip().splitlines()
+        lines = out.getvalue().partition("\nevery score")[0].strip().splitlines()
+        return [line.rstrip() for line in lines]
 
     lines = printed()
     test = frame[frame["split"] == "test"]
-    assert lines[0].strip() == "labelled, tiny: accuracy"
+    assert lines[0] == "labelled, tiny: accuracy"
+    names = {"fine-tuned": "finetune", "in-context": "icl", "TF-IDF": "tfidf"}
     for name, variant, features in (
         ("fine-tuned, 2 seeds", "mean of 2 seeds", "full"),
+        ("in-context, 2 seeds", "mean of 2 seeds", "full"),
         ("zero-shot", "full", "hidden.mean.6"),
         ("TF-IDF", "full", "full"),
     ):
-        method = {"fine-tuned, 2 seeds": "finetune", "TF-IDF": "tfidf"}.get(name, name)
+        method = names.get(name.partition(",")[0], name)
         (row,) = test[(test["method"] == method) & (test["variant"] == variant)].to_dict("records")
         (line,) = (line for line in lines if line.startswith(name))
         assert line.removeprefix(name).split()[0] == features
         assert f"{row['score']:.4f}  {row['ci_low']:.3f}-{row['ci_high']:.3f}" in line
-    assert len(lines) == 2 + 3
+    assert len(lines) == 2 + 4
+    out = io.StringIO()
+    show(".", Console(file=out, width=80))
+    narrow = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert set(lines) <= set(narrow)  # nothing is cut off at 80
+    frame.drop(columns="seeds").to_parquet("results/summary.parquet")
+    with pytest.raises(ProbelineError, match="an earlier version did not write"):
+        printed()
     summary(without)
-    assert printed()[0].strip() == "labelled, tfidf: accuracy"
+    assert printed()[0] == "labelled, tfidf: accuracy"

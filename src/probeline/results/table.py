@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,7 @@ _NAMES = {
     ("last-layer", ""): "last layer",
     ("sentence-embedding", ""): "sentence embedding",
     ("finetune", ""): "fine-tuned",
-    ("icl", ""): "in-context learning",
+    ("icl", ""): "in-context",
     ("tfidf", ""): "TF-IDF",
 }
 # Their variants name each layer and each grid, or what is said by the features.
@@ -33,7 +34,7 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
     Raises
     ------
     ProbelineError
-        If there is no summary.
+        If there is no summary, or it is one of an earlier version.
     """
     console = console or Console()
     path = Path(folder) / "results" / "summary.parquet"
@@ -42,7 +43,7 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
             f"{path}: no results here; run `probeline run` first, or give the folder that "
             "holds results/"
         )
-    frame = pq.read_table(path).to_pandas()
+    frame = _read(path).to_pandas()
     differences = _differences(path.with_name("comparisons.parquet"))
     for number, ((dataset, task, model), cell) in enumerate(_cells(frame).items()):
         if number:
@@ -51,6 +52,16 @@ def show(folder: str | Path = ".", console: Console | None = None) -> None:
         for line in differences.get((dataset, task, model), []):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(_places(Path(folder), frame), highlight=False, soft_wrap=True)
+
+
+def _read(path: Path) -> pa.Table:
+    table = pq.read_table(path)
+    if "seeds" not in table.column_names:
+        raise ProbelineError(
+            f"{path}: expected a column `seeds`, which an earlier version did not write; run "
+            "`probeline run` again"
+        )
+    return table
 
 
 def _cells(frame: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -70,10 +81,11 @@ def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
     if task == PATH_TASK:
         name += " (all levels, all rows)"
     title = f"{name}, {model}: {metric}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("method", "features", "neurons", "depth", "valid.", "test", "95 % int."):
         left = column in ("method", "features")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        # In a narrow terminal words break, numbers never do.
+        table.add_column(column, justify="left" if left else "right", no_wrap=not left)
     wide: dict[tuple[str, str], dict[str, dict]] = {}
     for row in _methods(cell):
         key = (row["method"], row["variant"] if row["method"] == "stc" else "")
@@ -110,7 +122,7 @@ def _methods(cell: pd.DataFrame) -> Iterator[dict]:
 
 def _differences(path: Path) -> dict[tuple[str, str, str], list[str]]:
     """A line per comparison, by (dataset, task, model); none where the file is not there yet."""
-    rows = pq.read_table(path).to_pylist() if path.is_file() else []
+    rows = _read(path).to_pylist() if path.is_file() else []
     cells: dict[tuple[str, str, str], list[dict]] = {}
     for row in rows:
         cells.setdefault((row["dataset"], row["task"], row["model"]), []).append(row)
