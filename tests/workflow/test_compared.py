@@ -117,8 +117,8 @@ def test_every_method_is_in_the_summary(compared):
     single = trained[trained["seed"].notna()]
     assert sorted(single["seed"]) == [1, 2]
     mean = trained[trained["seed"].isna()].iloc[0]
-    assert mean["score"] == pytest.approx(single["score"].mean())
-    assert mean["std"] == pytest.approx(single["score"].std(ddof=1))
+    assert mean["score"] == pytest.approx(single["score"].mean(), rel=1e-4)
+    assert mean["std"] == pytest.approx(single["score"].std(ddof=1), rel=1e-4)
     assert mean["ci_low"] <= mean["score"] <= mean["ci_high"]
 
 
@@ -127,7 +127,7 @@ def test_every_method_is_compared(compared):
     assert set(rows[rows["model"] == ASKED]["against"]) >= {"icl", "tfidf", "zero-shot"}
     assert set(rows[rows["model"] == MODEL]["against"]) >= {"finetune", "tfidf", "zero-shot"}
     asked = rows[rows["against"] == "icl"].iloc[0]
-    assert asked["texts"] <= 20 and asked["against_seeds"] == 2
+    assert asked["texts"] == 20 and asked["against_seeds"] == 2
     whole = rows[rows["against"] == "tfidf"].iloc[0]
     assert whole["texts"] == 30 and 0 <= whole["mcnemar_p"] <= 1
 

@@ -63,7 +63,8 @@ def icl(
         `separator`, `label_texts`, `normalize`, `calibrate`, `context` (tokens; default the model's
         positions), `max_texts` (by split; null for all). `DEFAULTS` stand for those left out.
     seed : int
-        Draws the examples, and the texts of a split that is not scored whole.
+        Draws the examples. Which texts are scored, of a split that is not scored whole, is the same
+        for every seed and model.
     embedding_shard : path, optional
         Embeddings of all texts by whichever model, for `select: nearest`.
 
@@ -80,7 +81,8 @@ def icl(
     options = _checked({**DEFAULTS, **options}, embedding_shard)
     dataset = read_dataset(dataset_folder)
     whole = task_data(dataset, task_name, metric)
-    rows, task = scored_rows(dataset, whole, options["max_texts"], seed)
+    # The same texts whatever the seed and the model: only those can be compared.
+    rows, task = scored_rows(dataset, whole, options["max_texts"], seed=0)
     texts = label_texts(task.labels, options["label_texts"])
     words = [own[0] for own in texts]
     template = template_of(options, dataset.pairs is not None, words)
