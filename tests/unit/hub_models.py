@@ -38,9 +38,9 @@ class Published:
     """How one repository is made.
 
     `body` is where the model that is read lies in the published one ("" = it is the published one),
-    `rename` changes the names of its weights, `extra` are weights beside them, `parts` is the
-    largest size of a weight file, `final_norm` says that transformers' last hidden state has passed
-    a norm that is no part of the last block.
+    `rename` changes the names of its weights, `extra` are weights and `config` keys of config.json
+    beside them, `parts` is the largest size of a weight file, `final_norm` says that transformers'
+    last hidden state has passed a norm that is no part of the last block.
     """
 
     model: Callable[[int], torch.nn.Module]
@@ -48,6 +48,7 @@ class Published:
     body: str = ""
     rename: Callable[[str], str] = str
     extra: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
     pickled: bool = False
     parts: str | None = None
     final_norm: bool = False
@@ -66,6 +67,9 @@ def publish(repo: str, folder: Path) -> tuple[torch.nn.Module, Ids]:
     else:
         _save(model, published, folder)
     (folder / "README.md").write_text("a card")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("dtype", None)
+    (folder / "config.json").write_text(json.dumps(config | _OLD | published.config))
     return model.get_submodule(published.body), ids
 
 
@@ -85,6 +89,16 @@ def _save(model: torch.nn.Module, published: Published, folder: Path) -> None:
 
 def _settings(folder: Path, **values) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(values))
+
+
+# What transformers 4 wrote, which had a key of its own for the type of the weights.
+_OLD = {"transformers_version": "4.6.1", "torch_dtype": "float32", "output_past": True}
+_SST2 = {
+    "finetuning_task": "sst-2",
+    "id2label": {"0": "NEGATIVE", "1": "POSITIVE"},
+    "label2id": {"NEGATIVE": 0, "POSITIVE": 1},
+}
+_GPT2 = {"n_ctx": POSITIONS, "task_specific_params": {"text-generation": {"max_length": 50}}}
 
 
 # Tokenizers
@@ -345,16 +359,20 @@ PUBLISHED: dict[str, Published] = {
         byte_bpe(ROBERTA, [0], [2], whole=True),
         "roberta",
         extra={"roberta.pooler.dense.weight": (16, 16), "roberta.pooler.dense.bias": (16,)},
+        config=_SST2,
         pickled=True,
     ),
     "distilbert-base-uncased": Published(
         _distilbert("DistilBertForMaskedLM"), word_piece(True, True), "distilbert"
     ),
     "distilbert-base-uncased-finetuned-sst-2-english": Published(
-        _distilbert("DistilBertForSequenceClassification"), word_piece(True), "distilbert"
+        _distilbert("DistilBertForSequenceClassification"),
+        word_piece(True),
+        "distilbert",
+        config=_SST2,
     ),
     # The first GPT-2 lies there as a body alone, its causal masks among the weights.
-    "gpt2": Published(_gpt2("GPT2Model"), GPT2_BPE, extra=_MASKS, final_norm=True),
+    "gpt2": Published(_gpt2("GPT2Model"), GPT2_BPE, extra=_MASKS, config=_GPT2, final_norm=True),
     "mnoukhov/gpt2-imdb-sentiment-classifier": Published(
         _gpt2("GPT2ForSequenceClassification"), GPT2_BPE, "transformer", final_norm=True
     ),
@@ -364,10 +382,18 @@ PUBLISHED: dict[str, Published] = {
         byte_bpe(("<|endoftext|>",), [], []),
         "transformer",
         extra={"v_head.summary.weight": (1, 16), "v_head.summary.bias": (1,)},
+        config=_GPT2,
         pickled=True,
         final_norm=True,
     ),
     "google/flan-t5-small": Published(_flan_t5, unigram, "encoder", final_norm=True),
     "google/flan-t5-xl": Published(_flan_t5, unigram, "encoder", parts="12KB", final_norm=True),
-    "meta-llama/Llama-2-7b-hf": Published(_llama, llama, "model", parts="12KB", final_norm=True),
+    "meta-llama/Llama-2-7b-hf": Published(
+        _llama,
+        llama,
+        "model",
+        config={"torch_dtype": "float16", "pretraining_tp": 1},
+        parts="12KB",
+        final_norm=True,
+    ),
 }

@@ -20,6 +20,7 @@ from tiny_datasets import write_texts
 from probeline.activations.batching import tokenize
 from probeline.activations.extract import extract
 from probeline.activations.shards import open_shard
+from probeline.models.causal import load_causal
 from probeline.models.hub import fetch
 from probeline.models.load import load_model
 from probeline.models.reference import read_shape, resolve
@@ -27,6 +28,7 @@ from probeline.results.predictions import read_predictions
 
 FETCH = """
 import json, sys
+from probeline.models.causal import load_causal
 from probeline.models.hub import fetch
 print(json.dumps({path: fetch({"path": path}) for path in sys.argv[1:]}))
 """
@@ -137,19 +139,20 @@ def test_shards_are_the_published_models_states(hub, repo, tmp_path):
         for layer, values in expected.items():
             np.testing.assert_allclose(found[layer][row], values, **CLOSE)
     # And what transformers makes of the same files.
-    theirs = transformers.AutoModel.from_pretrained(resolve(repo).folder).eval()
+    folder = resolve(repo).folder
+    theirs = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     for layer, values in states(part(theirs, repo), hub.ids[repo](TEXTS[0]), final_norm).items():
         np.testing.assert_allclose(found[layer][0], values, **CLOSE)
 
 
 @pytest.mark.parametrize("repo", KINDS)
 def test_a_step_of_fine_tuning(hub, repo, tmp_path):
-    data = write_toy(tmp_path / "data")
-    # All texts in one batch: one step.
+    # Three classes, more than the heads of published classifiers have; one batch of all texts.
+    data = write_toy(tmp_path / "data", classes=3)
     folder = run(data, repo, tmp_path, epochs=1, batch_size=48, learning_rate=1e-4)
     assert json.loads((tmp_path / "scores.json").read_text())["steps"] == 1
     found = read_predictions(tmp_path / "predictions.h5").logits
-    assert found.shape[0] == 96 and np.isfinite(found).all()
+    assert found.shape == (96, 3) and np.isfinite(found).all()
     before = dict(hub.bodies[repo].named_parameters())
     body = load_model(spec_of(str(folder))).body
     after = dict(part(body, repo).named_parameters())
@@ -157,3 +160,14 @@ def test_a_step_of_fine_tuning(hub, repo, tmp_path):
     moved = {name: (after[name] - before[name]).abs().max().item() for name in after}
     # AdamW moves a weight by about its learning rate; another checkpoint's would be far away.
     assert 0 < max(moved.values()) < 1e-3, moved
+
+
+@pytest.mark.parametrize("repo", ["gpt2", "edbeeching/gpt2-medium-imdb"])
+@torch.no_grad()
+def test_a_language_model_for_in_context_learning(hub, repo):
+    model = load_causal(spec_of(repo))
+    ids = torch.tensor([hub.ids[repo](TEXTS[0])])
+    body = hub.bodies[repo]
+    # GPT-2's head is its word embedding.
+    expected = body(ids).last_hidden_state @ body.wte.weight.T
+    torch.testing.assert_close(model.network(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
