@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from probeline.config import read
+from probeline.config import NO_MODEL, read
 from probeline.workflow.plan import Plan, load_plan
 
 
@@ -28,6 +28,7 @@ def run(config: Path, threads: int) -> None:
             _extract(plan, dataset, model, threads)
         for dataset in plan.datasets:
             _card(plan, dataset)
+            _tfidf(plan, dataset)
         for cell in plan.cells():
             _probe(plan, *cell)
             _aggregate(plan, *cell)
@@ -139,11 +140,28 @@ def _aggregate(plan: Plan, dataset: str, task: str, model: str) -> None:
     )
 
 
+def _tfidf(plan: Plan, dataset: str) -> None:
+    from probeline.baselines.tfidf import tfidf
+
+    if "tfidf" not in plan.config.baselines:
+        return
+    for task in plan.config.tasks(dataset):
+        settings = plan.tfidf_params(dataset, task)
+        tfidf(
+            _folder(dataset),
+            task,
+            _place("predictions", dataset, task, NO_MODEL, "tfidf.h5"),
+            _place("scores", dataset, task, NO_MODEL, "tfidf.json"),
+            settings["options"],
+            settings["metric"],
+        )
+
+
 def _baselines(plan: Plan, dataset: str, task: str, model: str) -> None:
     from probeline.baselines.sentence_embedding import sentence_embedding
 
     shard = plan.embedding_shard(model)
-    if shard is None:
+    if not plan.embeds("sentence-embedding", model):
         return
     settings = plan.embedding_params(dataset, task)
     sentence_embedding(

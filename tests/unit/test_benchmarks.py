@@ -290,7 +290,8 @@ def test_a_run_in_one_process_makes_what_the_workflow_makes(tmp_path, monkeypatc
     plan = Plan(load("config.yaml"))
     cell = plan.cell_artifacts("texts", "label", "tiny")
     expected = {*cell.values(), "results/summary.csv", "results/comparisons.csv"}
-    expected |= {method["path"] for method in plan.methods("texts", "label", "tiny")}
+    methods = plan.methods("texts", "label", "tiny")
+    expected |= {path for method in methods for path in method["paths"]}
     expected |= {"results/cards/texts.md", "results/figures/texts/label/tiny/tradeoff.svg"}
     missing = [path for path in expected if not (tmp_path / path).exists()]
     assert missing == []
