@@ -69,8 +69,17 @@ def summary(done) -> pd.DataFrame:
 
 def test_the_summary_has_its_columns_and_methods(done, summary):
     assert list(summary.columns) == COLUMNS
-    assert set(summary["method"]) == {"last-layer", "probe", "stc", "sentence-embedding"}
-    assert set(zip(summary["dataset"], summary["task"], summary["model"], strict=True)) == {CELL}
+    assert set(summary["method"]) == {
+        "last-layer",
+        "probe",
+        "stc",
+        "sentence-embedding",
+        "tfidf",
+    }
+    assert set(zip(summary["dataset"], summary["task"], summary["model"], strict=True)) == {
+        CELL,
+        (*CELL[:2], "tfidf"),
+    }
     assert set(summary["split"]) == {"validation", "test"}
     assert set(summary["metric"]) == {"accuracy"}
     parquet = pd.read_parquet(done / "results" / "summary.parquet")

@@ -27,7 +27,10 @@ LEAVES = {
 }
 LEVELS = ["place", "topic", "kind"]
 PATHS = ["inside", "outside > sport > team", "outside > sport > track", "outside > weather"]
-METHODS = ["last-layer", "probe", "stc", "stc-smallest", "sentence-embedding"]
+# Where the predictions of each lie; that of no model has a folder of its own.
+METHODS = dict.fromkeys(
+    ["last-layer", "probe", "stc", "stc-smallest", "sentence-embedding"], MODEL
+) | {"tfidf": "tfidf"}
 SPLITS = {"validation": 0.25, "test": 0.25}
 
 
@@ -154,10 +157,8 @@ def test_a_level_is_trained_and_scored_where_it_is_defined(done):
     ):
         defined = labels[level].to_numpy() >= 0
         assert defined.sum() == rows
-        for method in METHODS:
-            kept = read_predictions(
-                done / f"results/predictions/levels/{level}/{MODEL}/{method}.h5"
-            )
+        for method, home in METHODS.items():
+            kept = read_predictions(done / f"results/predictions/levels/{level}/{home}/{method}.h5")
             assert kept.labels == classes
             # Rows where the level is undefined are there, for the paths, and marked.
             assert list(kept.rows) == list(range(160))
@@ -176,15 +177,15 @@ def test_paths_are_consistent_and_scored_on_every_row(done):
         " > ".join(tasks[level]["labels"][row[level]] for level in LEVELS if row[level] >= 0)
         for row in labels.to_dict("records")
     ]
-    for method in METHODS:
+    for method, home in METHODS.items():
         folder = done / "results/predictions/levels"
-        kept = read_predictions(folder / f"path/{MODEL}/{method}.h5")
+        kept = read_predictions(folder / f"path/{home}/{method}.h5")
         assert kept.labels == PATHS
         assert len(kept.rows_of("test")) == 40
         right = [truth[row] for row in kept.rows]
         chosen = [PATHS[code] for code in kept.logits.argmax(axis=1)]
         place, topic, kind = (
-            predicting.softmax(read_predictions(folder / f"{level}/{MODEL}/{method}.h5").logits)
+            predicting.softmax(read_predictions(folder / f"{level}/{home}/{method}.h5").logits)
             for level in LEVELS
         )
         expected = [
