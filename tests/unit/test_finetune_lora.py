@@ -11,11 +11,13 @@ import torch
 import transformers
 from finetuning import run, write_toy
 from safetensors.torch import load_file
-from tiny_models import build
+from tiny_models import TINY, build
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from probeline.data.store import read_dataset
 from probeline.errors import ProbelineError
-from probeline.finetune.lora import load_adapter, merge_adapter
+from probeline.finetune.lora import WHOLE_MODULES, linear_maps, load_adapter, merge_adapter
+from probeline.finetune.model import body_prefix
 from probeline.models.load import load_model
 from probeline.results.predictions import read_predictions
 
@@ -120,6 +122,17 @@ def test_four_bits_without_cuda_is_one_line_before_anything_is_loaded(toy, tmp_p
     with pytest.raises(ProbelineError, match=r"quantize: nf4 needs a CUDA device") as caught:
         run(toy, tmp_path / "no model here", tmp_path, lora={"quantize": "nf4"})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_of_linear_maps_only_those_that_are_trained_are_not_put_into_four_bits(kind):
+    with torch.device("meta"):
+        auto = transformers.AutoModelForSequenceClassification
+        model = auto.from_config(TINY[kind].config())
+    maps = linear_maps(model, body_prefix(model))
+    linear = (torch.nn.Linear, transformers.pytorch_utils.Conv1D)
+    names = [name for name, module in model.named_modules() if isinstance(module, linear)]
+    assert [n for n in names if should_convert_module(n, list(WHOLE_MODULES))] == maps != names
 
 
 def test_no_adapter_to_merge(tmp_path):

@@ -15,6 +15,9 @@ from probeline.models.load import quiet, reason
 
 ADAPTER = "adapter"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+# Heads and poolers, which are trained and so cannot be in 4 bits. A pattern stands for a name from
+# its first letter on, or for its end; BERT's pooler is `bert.pooler.dense`.
+WHOLE_MODULES = ("classifier", "score", "classification_head", "head", ".*pooler")
 
 
 def check_packages(options: Options, device: torch.device) -> None:
@@ -51,8 +54,7 @@ def quantization(options: Options) -> dict:
             bnb_4bit_quant_type=options.lora.quantize,
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float16,
-            # Heads are trained, so they stay as they are.
-            llm_int8_skip_modules=["classifier", "score", "classification_head", "pooler"],
+            llm_int8_skip_modules=list(WHOLE_MODULES),
         ),
         "device_map": {"": torch.cuda.current_device()},
     }
