@@ -101,6 +101,26 @@ def test_a_shorter_beginning_is_cut_from_a_longer_one(model):
     assert seen == [(1, 20), (2, 1), (2, 1)]
 
 
+def test_no_more_keys_and_values_are_kept_than_the_memory_has_room_for(model, truth):
+    seen = []
+    handle = model.network.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["attention_mask"].shape), with_kwargs=True
+    )
+    try:
+        ours = continuation_scores(replace(model, cached_tokens=60), prompts(), LABELS, GROUPS)
+    finally:
+        handle.remove()
+    assert max(texts for texts, _ in seen) > 1
+    assert all(texts * tokens <= 60 for texts, tokens in seen)
+    np.testing.assert_allclose(ours, truth, **CLOSE)
+
+
+def test_the_room_for_keys_and_values_is_measured(tmp_path):
+    model = load(build_causal("llama", tmp_path), dtype="bfloat16")
+    # Three blocks, two heads of width 4, keys and values, of two bytes each.
+    assert model.cached_tokens == 2**31 // (3 * 2 * 4 * 2 * 2)
+
+
 def test_a_prompt_of_one_token(model):
     one = [np.array([7], dtype=np.int32)]
     assert np.isfinite(continuation_scores(model, one, LABELS)).all()

@@ -22,6 +22,7 @@ from probeline.models.weights import weight_files
 
 # Kinds of blocks whose state is keys and values of every token; a recurrent state cannot be cut.
 _ATTENTION = ("full_attention", "sliding_attention")
+_CACHE_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class CausalModel:
         Ids that every text begins with, such as a start token.
     arguments : frozenset of str
         Names of the arguments that `network` takes.
+    cached_tokens : int
+        Tokens whose keys and values, and a copy of them, the memory has room for.
     """
 
     path: str
@@ -58,6 +61,7 @@ class CausalModel:
     pad_id: int
     leading: tuple[int, ...]
     arguments: frozenset[str]
+    cached_tokens: int
 
     @property
     def vocabulary(self) -> int:
@@ -86,8 +90,9 @@ def load_causal(spec: Mapping) -> CausalModel:
     dtype = resolve_dtype(spec.get("dtype") or "auto", device)
     tokenizer, _ = load_tokenizer(spec, source)
     network = _load(spec, source.folder, dtype).to(device)
+    _check_causal(network, device, spec["path"])
     asked = spec.get("batch_tokens")
-    model = CausalModel(
+    return CausalModel(
         path=spec["path"],
         network=network,
         tokenizer=tokenizer,
@@ -98,9 +103,8 @@ def load_causal(spec: Mapping) -> CausalModel:
         pad_id=pad_id(tokenizer),
         leading=_leading(tokenizer),
         arguments=frozenset(inspect.signature(network.forward).parameters),
+        cached_tokens=_cached_tokens(network, device),
     )
-    _check_causal(model)
-    return model
 
 
 def _load(spec: Mapping, folder, dtype: torch.dtype) -> torch.nn.Module:
@@ -160,12 +164,26 @@ def _leading(tokenizer) -> tuple[int, ...]:
 
 
 @torch.inference_mode()
-def _check_causal(model: CausalModel) -> None:
+def _check_causal(network: torch.nn.Module, device: torch.device, path: str) -> None:
     """Refuse a model whose first token sees the second: its scores would mean nothing."""
-    ids = torch.tensor([[0, 1], [0, 2]], device=model.device) % model.vocabulary
-    logits = model.network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 0].float()
+    ids = torch.tensor([[0, 1], [0, 2]], device=device)
+    ids %= network.get_input_embeddings().weight.shape[0]
+    logits = network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 0].float()
     if not torch.allclose(logits[0], logits[1], rtol=1e-2, atol=1e-2):
         raise ProbelineError(
-            f"{model.path}: its tokens see those that follow, so it is no causal language model; "
+            f"{path}: its tokens see those that follow, so it is no causal language model; "
             "in-context learning needs one such as GPT-2, Llama or Qwen"
         )
+
+
+@torch.inference_mode()
+def _cached_tokens(network: torch.nn.Module, device: torch.device) -> int:
+    """Tokens whose keys and values fit into a quarter of a GPU's free memory, or into 2 GB."""
+    from transformers import DynamicCache
+
+    ids = torch.zeros((1, 1), dtype=torch.int64, device=device)
+    mask, cache = torch.ones_like(ids), DynamicCache()
+    network(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+    each = sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
+    memory = torch.cuda.mem_get_info()[0] // 4 if device.type == "cuda" else _CACHE_BYTES
+    return memory // each

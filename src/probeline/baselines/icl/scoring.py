@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # Numbers in the logits of one pass: 2^28 are 1 GB in float32.
 _MOST_LOGITS = 1 << 28
 # Tokens whose keys and values are kept at once, as a multiple of the tokens of a batch: they cost
-# memory and little time.
+# memory, of which a large model may not have that much, and little time.
 _CACHED = 4
 _LOG_EVERY = 30.0
 
@@ -128,14 +128,18 @@ class _Shared:
         return [(keys[:, :, :size], values[:, :, :size]) for keys, values in self._states]
 
 
+def _most_cached(model: CausalModel) -> int:
+    return min(_CACHED * model.batch_tokens, model.cached_tokens)
+
+
 def _batches(own: np.ndarray, begin: int, model: CausalModel) -> Iterator[np.ndarray]:
     """Group prompts of `own` tokens after a common beginning, longest first."""
     order = np.argsort(-own, kind="stable")
-    vocabulary = model.vocabulary
+    vocabulary, cached = model.vocabulary, _most_cached(model)
     start = 0
     while start < len(order):
         width = int(own[order[start]])
-        most = min(model.batch_tokens // width, _CACHED * model.batch_tokens // (begin + width))
+        most = min(model.batch_tokens // width, cached // (begin + width))
         stop = start + 1
         lengths = {width}
         while stop < len(order) and stop - start < most:
@@ -222,7 +226,7 @@ def _chunks(tokens: Sequence[int], before: int, model: CausalModel) -> Iterator[
         stop = start + 1
         while stop < len(tokens):
             count, longest = stop + 1 - start, tokens[stop]
-            if count * (before + longest) > _CACHED * model.batch_tokens:
+            if count * (before + longest) > _most_cached(model):
                 break
             if count * longest * model.vocabulary > _MOST_LOGITS:
                 break
