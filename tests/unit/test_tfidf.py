@@ -169,7 +169,11 @@ def test_a_label_that_no_training_text_has():
 
 @pytest.mark.parametrize(
     "options, message",
-    [({"analyzer": "words"}, "did you mean 'word'"), ({"min_df": 999}, "lower `min_df`")],
+    [
+        ({"analyzer": "words"}, "did you mean 'word'"),
+        ({"min_df": 999}, "lower `min_df`"),
+        ({"ngrams": [2, 1]}, "ngrams: .2, 1.: expected the shorter run first"),
+    ],
 )
 def test_mistakes_are_one_line(tmp_path, options, message):
     with pytest.raises(ProbelineError, match=message) as error:

@@ -53,6 +53,10 @@ class Vectorizer:
 
         self.analyzer = analyzer_of(texts, options.get("analyzer", "auto"))
         ngrams = options.get("ngrams", "auto")
+        if ngrams != "auto" and ngrams[0] > ngrams[1]:
+            raise ProbelineError(
+                f"tfidf.ngrams: {list(ngrams)}: expected the shorter run first, then the longer"
+            )
         self._parts = []
         for part in (texts, pairs):
             if part is None:
