@@ -68,8 +68,9 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
     """Turn the operating system's refusals about writing `path` into a `ProbelineError`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # h5py raises RuntimeError when a file cannot be closed, and OSError without errno.
+    except Exception as error:
+        # h5py raises RuntimeError when a file cannot be closed, and OSError without errno;
+        # safetensors and tokenizers have errors of their own.
         number = getattr(error, "errno", None) or _errno_in_text(str(error))
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise ProbelineError(
@@ -82,9 +83,9 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _errno_in_text(text: str) -> int | None:
-    """HDF5's number for what the operating system said stands in its message."""
+    """What the operating system said, from a message of HDF5 or of a library in Rust."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-        if f"errno = {number}," in text:
+        if f"errno = {number}," in text or f"(os error {number})" in text:
             return number
     return None
 

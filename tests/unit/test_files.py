@@ -11,6 +11,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from probeline import logs
 from probeline.errors import ConfigError, ProbelineError
@@ -117,6 +118,7 @@ FULL += [
     kind(f"[Errno 28] Unable to synchronously write (errno = {errno.ENOSPC}, error message = 'x')")
     for kind in (OSError, RuntimeError)
 ]
+FULL.append(SafetensorError("I/O error: No space left on device (os error 28)"))
 
 
 @pytest.mark.parametrize("error", FULL)

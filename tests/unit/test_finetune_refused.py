@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -133,6 +134,17 @@ def test_a_batch_too_large_for_the_memory(bert, toy, tmp_path, monkeypatch, erro
     said = refusal(toy, bert, tmp_path, batch_size=8)
     assert "a batch of 8 texts does not fit into the memory of the cpu" in said
     assert "batch_size: 4 with gradient_accumulation: 2, or gradient_checkpointing: true" in said
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for(bert, toy, tmp_path, monkeypatch):
+    """/dev/full takes nothing."""
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("needs /dev/full, which this system does not have")
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda value, path: save(value, "/dev/full"))
+    said = refusal(toy, bert, tmp_path)
+    assert f"{tmp_path}/state/checkpoint-6: the checkpoint cannot be written" in said
+    assert not (tmp_path / "model").exists()
 
 
 def test_half_precision_without_cuda(bert, toy, tmp_path):

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from probeline.activations.batching import Tokens
 from probeline.errors import ProbelineError, one_of
+from probeline.files import explained
 from probeline.finetune.batches import EpochBatches, EpochLoader, TrainRows
 from probeline.finetune.checkpoints import WEIGHTS, Checkpoints, load_trained, save_trained
 from probeline.finetune.logits import logits_of
@@ -167,7 +168,18 @@ class FineTuner(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial) -> None:
         self.record.seconds = self.seconds
-        super()._save_checkpoint(model, trial)
+        folder = self.checkpoints.path(self.state.global_step)
+        with explained(folder):
+            try:
+                super()._save_checkpoint(model, trial)
+            except RuntimeError as error:
+                # torch.save does not say what the operating system said.
+                if "inline_container" not in str(error):
+                    raise
+                raise ProbelineError(
+                    f"{folder}: the checkpoint cannot be written; is the disk full? free some "
+                    "space, then run the same command again"
+                ) from error
         self.checkpoints.seal(self.state.global_step, self.record)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
