@@ -37,6 +37,10 @@ def refusal(*inputs, **options) -> str:
 def test_defaults_and_plain_values():
     assert read_options({}) == Options()
     assert read_options({"lora": {}}).lora == LoraOptions()
+    rates = [
+        read_options({"learning_rate": None, "lora": lora}).learning_rate for lora in (None, {})
+    ]
+    assert rates == [2e-5, 2e-4]
     found = read_options({"epochs": 2, "report_to": ["tensorboard"], "lora": {"targets": ["q"]}})
     assert (found.epochs, found.report_to, found.lora.targets) == (2.0, ("tensorboard",), ("q",))
     assert json.loads(json.dumps(found.plain())) == found.plain()
@@ -112,9 +116,11 @@ def test_a_loss_that_is_not_finite_names_the_step(bert, toy, tmp_path, monkeypat
         return rows(self, logits, labels) * (float("nan") if len(calls) == 3 else 1.0)
 
     monkeypatch.setattr(ClassificationLoss, "rows", broken)
-    said = refusal(toy, bert, tmp_path, max_grad_norm=None)
+    said = refusal(toy, bert, tmp_path, max_grad_norm=None, mixed_precision="bf16")
     assert "the loss of step 3 is nan" in said
-    assert "a learning_rate below 0.005, or max_grad_norm: 1" in said
+    # Quoted, since YAML's bare no is false.
+    expected = 'a learning_rate below 0.005, or max_grad_norm: 1, or mixed_precision: "no"'
+    assert expected in said
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ class LoraOptions:
     quantize : "nf4" or None
         Keep the frozen body in 4-bit NF4 with double quantisation; needs CUDA and bitsandbytes.
     merge : bool
-        Write the merged model beside the adapter.
+        Write the merged model beside the adapter. The adapter of a body in 4 bits is merged into
+        the whole weights, so that the merged model's logits differ a little from those written.
     """
 
     rank: int = 16
@@ -51,7 +52,7 @@ class Options:
     epochs : float
         Passes over the train rows.
     learning_rate : float
-        At the end of the warm-up.
+        At the end of the warm-up; 2e-4 for adapters where the section says nothing.
     schedule : one of `SCHEDULES`
         How the learning rate falls after the warm-up; to 0, or not at all.
     warmup : float
@@ -116,7 +117,7 @@ class Options:
 # Key: (what it must be, in words, and the test of it).
 _RULES = {
     "epochs": ("a number above 0", lambda v: _number(v) and v > 0),
-    "learning_rate": ("a number above 0", lambda v: _number(v) and v > 0),
+    "learning_rate": ("a number above 0, or null", lambda v: v is None or (_number(v) and v > 0)),
     "schedule": (f"one of {', '.join(SCHEDULES)}", lambda v: v in SCHEDULES),
     "warmup": ("a share from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "weight_decay": ("a number of 0 or more", lambda v: _number(v) and v >= 0),
@@ -165,6 +166,8 @@ def read_options(section: Mapping) -> Options:
     values = _checked(section, _RULES, "finetune")
     if values.get("lora") is not None and not isinstance(values["lora"], LoraOptions):
         values["lora"] = LoraOptions(**_checked(values["lora"], _LORA_RULES, "finetune.lora"))
+    if values.get("learning_rate") is None:
+        values["learning_rate"] = 2e-5 if values.get("lora") is None else 2e-4
     return Options(**values)
 
 

@@ -292,5 +292,6 @@ def not_finite(what: str, job: Job) -> ProbelineError:
     if options.max_grad_norm is None:
         advice.append("max_grad_norm: 1")
     if job.precision != "no":
-        advice.append("mixed_precision: no")
+        # Quoted: a bare no is false in YAML.
+        advice.append('mixed_precision: "no"')
     return ProbelineError(f"{job.name}: {what} not finite; try {', or '.join(advice)}")
