@@ -71,13 +71,15 @@ def _write(folder: Path, columns: dict, codes, labels: list[str], kind: str, siz
     return folder
 
 
-def run(data: Path, model: Path, folder: Path, seed: int = 1, metric=None, **options) -> Path:
+def run(
+    data: Path, model: Path, folder: Path, seed: int = 1, metric=None, spec=None, **options
+) -> Path:
     """Fine-tune into `folder`; return the model's folder."""
     finetune(
         data,
         "label",
         "tiny",
-        {"path": str(model), "device": "cpu"},
+        {"path": str(model), "device": "cpu", **(spec or {})},
         folder / "model",
         folder / "predictions.h5",
         folder / "scores.json",

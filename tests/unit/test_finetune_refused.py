@@ -97,13 +97,24 @@ def test_one_class_in_train(bert, tmp_path, kind):
     assert ("only the class 'yes'" if kind == "single" else "no label at all") in said
 
 
-def test_more_tokens_than_positions(bert, toy, tmp_path):
-    from probeline.finetune.stage import finetune
+def test_a_metric_that_test_cannot_be_scored_by_is_refused_before_a_model_is_loaded(tmp_path):
+    rows = sum(SIZES.values())
+    codes = np.where(np.arange(rows) < rows - SIZES["test"], np.arange(rows) % 2, 1)
+    task = {"kind": "single", "labels": ["no", "yes"], "counts": {}}
+    write_dataset(
+        tmp_path / "data",
+        {"name": "flat", "tasks": {"label": task}},
+        pa.table({"text": [FILLERS[0]] * rows}),
+        SIZES,
+        {"label": codes},
+    )
+    said = refusal(tmp_path / "data", tmp_path / "no model", tmp_path, metric="roc-auc")
+    assert "roc-auc needs rows of both kinds" in said
 
-    paths = [tmp_path / name for name in ("model", "p.h5", "s.json", "state")]
-    spec = {"path": str(bert), "device": "cpu", "max_length": 65}
-    with pytest.raises(ProbelineError, match="max_length 65 is above the model's 64 positions"):
-        finetune(toy, "label", "tiny", spec, *paths, {}, 1)
+
+def test_more_tokens_than_positions(bert, toy, tmp_path):
+    said = refusal(toy, bert, tmp_path, spec={"max_length": 65})
+    assert "max_length 65 is above the model's 64 positions" in said
 
 
 def test_a_loss_that_is_not_finite_names_the_step(bert, toy, tmp_path, monkeypatch):

@@ -259,6 +259,14 @@ def test_the_same_run_twice_is_equal_to_the_bit(tmp_path, kind, folder):
     assert np.array_equal(first.logits, second.logits)
 
 
+def test_a_metric_that_the_chosen_texts_cannot_be_scored_by(tmp_path, kind):
+    data = labelled(tmp_path / "d", "binary")
+    # One text has one class, and no model is needed to see that.
+    options = {"metric": "roc-auc", "max_texts": {"test": 1}}
+    with pytest.raises(ProbelineError, match="roc-auc needs rows of both kinds"):
+        run(tmp_path, data, tmp_path / "no model", **options)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

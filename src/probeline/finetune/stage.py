@@ -97,6 +97,7 @@ def finetune(
     dataset = read_dataset(dataset_folder)
     task = task_data(dataset, task_name, metric)
     _check_classes(task, dataset)
+    task.check_metric()
     transformers.set_seed(seed)
     model = load_classifier(model_spec, task, chosen)
     if chosen.lora is not None:

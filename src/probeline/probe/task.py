@@ -51,6 +51,17 @@ class TaskData:
         """The task's metric on a split, for logits (n, 1 or K) of its rows."""
         return score(self.metric, self.y[split], logits, self.classes)
 
+    def check_metric(self) -> None:
+        """Refuse a metric that validation or test cannot be scored by, before anything is computed.
+
+        Raises
+        ------
+        ProbelineError
+            Such as ROC-AUC where only one class occurs.
+        """
+        for split in ("validation", "test"):
+            self.score(split, np.zeros((len(self.y[split]), self.classes)))
+
     def validation_loss(self, logits: np.ndarray) -> float:
         """Mean log loss on validation, which breaks ties between equal scores.
 

@@ -83,6 +83,7 @@ def icl(
     whole = task_data(dataset, task_name, metric)
     # The same texts whatever the seed and the model: only those can be compared.
     rows, task = scored_rows(dataset, whole, options["max_texts"], seed=0)
+    task.check_metric()
     texts = label_texts(task.labels, options["label_texts"])
     words = [own[0] for own in texts]
     template = template_of(options, dataset.pairs is not None, words)
