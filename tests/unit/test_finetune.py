@@ -6,14 +6,18 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import transformers
-from finetuning import FILLERS, SIGNS, run, write_multilabel, write_toy
+from finetuning import FILLERS, SIGNS, SIZES, run, write_multilabel, write_toy
 from safetensors.torch import load_file
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 from tiny_models import TINY, build
 
 from probeline.data.store import read_dataset
+from probeline.data.writing import write_dataset
 from probeline.finetune.curve import read_curve
 from probeline.models.load import load_model
 from probeline.models.weights import weight_files
@@ -138,11 +142,17 @@ def test_same_seed_same_weights_other_seed_others(bert, toy, tuned, tmp_path):
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
 def test_decoders_and_encoder_decoders_learn(kind, tmp_path):
     data = write_toy(tmp_path / "data")
-    folder = run(data, build(kind, tmp_path / kind), tmp_path, epochs=12)
+    folder = run(data, build(kind, tmp_path / kind, side="left"), tmp_path, epochs=12)
     assert scores_of(tmp_path)["test_score"] == 1.0
     found = read_predictions(tmp_path / "predictions.h5").logits
-    expected = one_at_a_time(folder, read_dataset(data).texts)
-    np.testing.assert_allclose(found, expected, atol=5e-5)
+    texts = read_dataset(data).texts
+    np.testing.assert_allclose(found, one_at_a_time(folder, texts), atol=5e-5)
+    # The tokenizer that is written pads as training did, whatever it did before.
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        logits = model(**tokenizer(texts[:9], padding=True, return_tensors="pt")).logits
+    np.testing.assert_allclose(found[:9], logits.numpy(), atol=5e-5)
     load_model({"path": str(folder), "device": "cpu", "dtype": "float32"})
 
 
@@ -182,17 +192,28 @@ def test_several_labels_at_once(bert, tmp_path):
 
 def test_rows_where_the_task_is_not_defined_get_logits_but_are_not_trained_on(bert, tmp_path):
     data = write_toy(tmp_path / "data", undefined=True)
-    run(data, bert, tmp_path, epochs=1)
-    found = read_predictions(tmp_path / "predictions.h5")
-    assert not found.defined[3] and found.defined.sum() == len(found.of("train")) + len(
-        found.of("validation")
-    ) + len(found.of("test"))
-    assert np.isfinite(found.logits).all() and len(found.logits) == read_dataset(data).rows
+    folder = run(data, bert, tmp_path, epochs=1)
+    dataset, found = read_dataset(data), read_predictions(tmp_path / "predictions.h5")
+    assert found.defined.tolist() == [row % 7 != 3 for row in range(dataset.rows)]
+    np.testing.assert_allclose(found.logits, one_at_a_time(folder, dataset.texts), atol=2e-5)
+    # Without those rows the training is the same.
+    rows = np.flatnonzero(found.defined)
+    sizes = {split: int((found.split[rows] == split).sum()) for split in dataset.offsets}
+    texts = pa.table({"text": [dataset.texts[row] for row in rows]})
+    codes = {"label": dataset.labels("label")[rows]}
+    about = {"name": "toy", "tasks": dataset.tasks}
+    write_dataset(tmp_path / "fewer", about, texts, sizes, codes)
+    fewer = run(tmp_path / "fewer", bert, tmp_path / "out", epochs=1)
+    first, second = (load_file(path / "model.safetensors") for path in (folder, fewer))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_accumulated_batches_are_as_good_as_one(tmp_path):
-    """Rows weigh the same in a step, however it is cut: a decoder without dropout shows it."""
-    data = write_toy(tmp_path / "data")
+    """Rows weigh the same in a step, however it is cut: a decoder without dropout shows it.
+
+    The last of 43 rows are a batch of 3 that is a step of its own.
+    """
+    data = write_toy(tmp_path / "data", train=43)
     model = build("llama", tmp_path / "llama")
     common = {"epochs": 1, "group_by_length": False, "learning_rate": 1e-3}
     whole = run(data, model, tmp_path / "whole", batch_size=10, **common)
@@ -215,10 +236,34 @@ def test_the_log_has_lines_and_no_bars(bert, toy, tmp_path, caplog, capfd):
     assert "it/s" not in err and "%|" not in err and "{'" not in out
 
 
-def test_the_last_checkpoint_is_kept_if_asked(bert, toy, tmp_path):
-    folder = run(toy, bert, tmp_path, epochs=2, keep="last")
-    training = json.loads((folder / "training.json").read_text())
-    assert training["found"]["step"] == 12
+def test_the_checkpoint_that_is_asked_for_is_kept(bert, tmp_path):
+    """Of labels that texts say nothing of the first evaluation may be the best."""
+    toy = read_dataset(write_toy(tmp_path / "toy"))
+    codes = np.random.default_rng(4).integers(0, 2, toy.rows)
+    about = {"name": "toy", "tasks": toy.tasks}
+    texts = pa.table({"text": toy.texts})
+    write_dataset(tmp_path / "data", about, texts, SIZES, {"label": codes})
+    for keep in ("best", "last"):
+        folder = run(tmp_path / "data", bert, tmp_path / keep, epochs=3, keep=keep)
+        step = json.loads((folder / "training.json").read_text())["found"]["step"]
+        rows = [row for row in read_curve(folder / "learning_curve.parquet") if row["score"]]
+        best = max(rows, key=lambda row: (row["score"], -row["loss"]))
+        assert best["step"] < rows[-1]["step"]
+        kept = best if keep == "best" else rows[-1]
+        found = read_predictions(tmp_path / keep / "predictions.h5")
+        own = codes[found.rows_of("validation")]
+        loss = log_loss(own, softmax(found.of("validation"), axis=1))
+        assert (step, loss) == (kept["step"], pytest.approx(kept["loss"], rel=1e-5))
+
+
+def test_texts_that_are_cut_are_counted_and_said(bert, toy, tmp_path, caplog):
+    dataset = read_dataset(toy)
+    # Two special tokens, and a token a word.
+    longer = sum(len(text.split()) + 2 > 8 for text in dataset.texts)
+    assert 0 < longer < dataset.rows
+    run(toy, bert, tmp_path, spec={"max_length": 8}, epochs=1)
+    assert scores_of(tmp_path)["texts_truncated"] == longer
+    assert f"toy: {longer} of {dataset.rows} texts are longer than 8 tokens" in caplog.text
 
 
 def test_a_checkpoint_s_old_head_is_not_kept(toy, tmp_path):

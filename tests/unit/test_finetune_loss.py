@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from finetuning import write_toy
+from tiny_models import build
 
-from probeline.activations.batching import Tokens
-from probeline.finetune.batches import EpochBatches, EpochLoader, TrainRows
+from probeline.activations.batching import Tokens, tokenize
+from probeline.data.store import read_dataset
+from probeline.finetune.batches import EpochBatches, EpochLoader, TrainRows, tokenize_dataset
 from probeline.finetune.loss import classification_loss
+from probeline.models.load import load_model
 from probeline.probe.task import TaskData
 
 
@@ -59,6 +63,21 @@ def test_smoothing_of_one_label():
     expected = -(0.9 * log_p[0, 1] + 0.1 * log_p.mean())
     found = classification_loss(task_of([0, 1, 2], 3), None, 0.1).mean(logits, y)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_texts_are_tokenized_in_blocks_as_all_at_once(tmp_path, monkeypatch, pairs):
+    model = load_model({"path": str(build("bert", tmp_path / "bert")), "device": "cpu"})
+    dataset = read_dataset(write_toy(tmp_path / "data", pairs=pairs))
+    monkeypatch.setattr("probeline.finetune.batches._TEXTS_AT_ONCE", 7)
+    found = tokenize_dataset(model, dataset)
+    whole = tokenize(model, dataset.texts, dataset.pairs)
+    assert [text.tolist() for text in found.ids] == whole.ids
+    assert {text.dtype for text in found.ids} == {np.dtype("int32")}
+    assert (found.types is None) == (whole.types is None) == (not pairs)
+    if pairs:
+        assert [text.tolist() for text in found.types] == whole.types
+    np.testing.assert_array_equal(found.before, whole.before)
 
 
 @pytest.fixture

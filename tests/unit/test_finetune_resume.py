@@ -16,8 +16,8 @@ from tiny_models import build
 from probeline.finetune.checkpoints import Checkpoints
 from probeline.finetune.record import Record
 
-# 48 rows are 10 batches, the last of 3 rows, and 5 steps an epoch, with checkpoints after steps 3,
-# 5, 8, 10, 13 and 15: in the middle and at the end of epochs.
+# 43 rows are 9 batches, the last of 3 rows, and 5 steps an epoch, the last of one batch, with
+# checkpoints after steps 3, 5, 8, 10, 13 and 15: in the middle and at the end of epochs.
 OPTIONS = {
     "epochs": 3,
     "batch_size": 5,
@@ -51,7 +51,7 @@ class Stopped(Exception):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    data = write_toy(tmp_path_factory.mktemp("data"), classes=3)
+    data = write_toy(tmp_path_factory.mktemp("data"), classes=3, train=43)
     return data, build("bert", tmp_path_factory.mktemp("bert"))
 
 

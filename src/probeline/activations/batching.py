@@ -18,9 +18,9 @@ class Tokens:
 
     Attributes
     ----------
-    ids : list of list of int
+    ids : list of list of int, or of int32 ndarray
         Token ids of each text, truncated, special tokens included.
-    types : list of list of int or None
+    types : the same, or None
         Segment ids, for models that have them.
     before : ndarray of int32, shape (texts,)
         Tokens of each text before truncation.

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from probeline.activations.batching import Tokens
+from probeline.activations.batching import Tokens, tokenize
+from probeline.data.store import Dataset
+from probeline.models.load import LoadedModel
 
+log = logging.getLogger(__name__)
+# What tokenizers return takes some 200 bytes per token, of which 4 are kept.
+_TEXTS_AT_ONCE = 1024
 # Texts are sorted by length inside windows of so many batches, so that batches stay mixed.
 _WINDOW = 50
+
+
+def tokenize_dataset(model: LoadedModel, dataset: Dataset) -> Tokens:
+    """Tokenize all texts of a dataset, or all pairs, into int32 arrays; say how many are cut.
+
+    Raises
+    ------
+    ProbelineError
+        As `tokenize`.
+    """
+    ids, types, before = [], [], []
+    for start in range(0, dataset.rows, _TEXTS_AT_ONCE):
+        rows = slice(start, start + _TEXTS_AT_ONCE)
+        second = None if dataset.pairs is None else dataset.pairs[rows]
+        part = tokenize(model, dataset.texts[rows], second, row=start)
+        ids += [np.array(text, dtype=np.int32) for text in part.ids]
+        types += [np.array(text, dtype=np.int32) for text in part.types or ()]
+        before.append(part.before)
+    tokens = Tokens(ids, types or None, np.concatenate(before))
+    truncated = (tokens.before > model.max_length).sum()
+    if truncated:
+        log.warning(
+            "%s: %d of %d texts are longer than %d tokens and truncated",
+            dataset.name,
+            truncated,
+            dataset.rows,
+            model.max_length,
+        )
+    return tokens
 
 
 def some_of(tokens: Tokens, rows: np.ndarray) -> Tokens:
@@ -25,7 +60,7 @@ def some_of(tokens: Tokens, rows: np.ndarray) -> Tokens:
 
 
 @dataclass
-class TrainRows(Dataset):
+class TrainRows(torch.utils.data.Dataset):
     """The rows that are trained on.
 
     Attributes

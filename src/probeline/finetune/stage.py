@@ -15,11 +15,10 @@ import torch
 import transformers
 
 from probeline import versions
-from probeline.activations.batching import tokenize
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.files import write_json
-from probeline.finetune.batches import TrainRows, some_of
+from probeline.finetune.batches import TrainRows, some_of, tokenize_dataset
 from probeline.finetune.checkpoints import WEIGHTS, Checkpoints, load_trained
 from probeline.finetune.logits import logits_of
 from probeline.finetune.lora import add_adapters, check_packages
@@ -102,7 +101,7 @@ def finetune(
     model = load_classifier(model_spec, task, chosen)
     if chosen.lora is not None:
         model = _with_adapters(model, chosen)
-    tokens = tokenize(model, dataset.texts, dataset.pairs)
+    tokens = tokenize_dataset(model, dataset)
     kind = torch.float32 if task.multilabel else torch.int64
     job = Job(
         name=f"{model_name} on {dataset.name}/{task_name}",
@@ -139,6 +138,7 @@ def finetune(
         "step": kept_step,
         "steps": record.history[-1]["step"],
         "stopped_early": record.stopped,
+        "texts_truncated": int((tokens.before > model.max_length).sum()),
         "parameters_trained": counts[0],
         "parameters": counts[1],
         "train_seconds": record.seconds,
