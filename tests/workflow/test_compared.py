@@ -102,6 +102,34 @@ def test_an_edit_runs_exactly_what_depends_on_it(variant, name):
     assert variant(*changes) == dict(sorted(expected.items()))
 
 
+def test_a_model_tuned_on_one_dataset_runs_on_another(compared, tmp_path):
+    """The one it is tuned on is read and nothing else; so is the model that it is made from."""
+    other = tmp_path / "other.csv"
+    tiny_project.write_csv(other, tiny_project.sentences(60, seed=1))
+    entry = CONFIG["datasets"][DATASET]
+    path = tiny_project.write_config(
+        tmp_path / "edited.yaml",
+        edited(
+            ("datasets.first", entry | {"path": str(other)}),
+            (f"models.{TUNED}.on", "first"),
+            ("runs", [{"model": TUNED, "dataset": DATASET}]),
+            ("baselines", ["tfidf"]),
+            base=CONFIG,
+        ),
+    )
+    found = snake.planned(compared, "--configfile", path)
+    assert snake.stages(found) == counts(
+        "card", "texts", "dataset", "finetune", "training_figure", *TABLES, **tail_of_pair()
+    )
+    of_first = {job.stage for job in found if job.wildcards.get("dataset") == "first"}
+    assert of_first == {"texts", "dataset", "finetune", "training_figure"}
+
+
+def tail_of_pair() -> dict[str, int]:
+    """A pair's jobs without a baseline."""
+    return {stage: count for stage, count in OF_PAIR.items() if stage != "sentence_embedding"}
+
+
 def test_every_method_is_in_the_summary(compared):
     rows = pd.read_csv(compared / "results" / "summary.csv")
     rows = rows[rows["split"] == "test"]

@@ -49,7 +49,8 @@ class Sources:
                 self._check_model(model)
             except ProbelineError as error:
                 problems.append(f"models.{model}: {error}")
-        for dataset in self.datasets:
+        trained_on = [origin.dataset for origin in self.origins]
+        for dataset in dict.fromkeys([*self.datasets, *trained_on]):
             try:
                 self._sources[dataset] = self._source(dataset)
             except ProbelineError as error:
