@@ -110,6 +110,30 @@ def batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return groups
 
 
+def inputs_of(tokens: Tokens, rows: Sequence[int], pad_id: int) -> dict[str, torch.Tensor]:
+    """Ids, mask and, where there are any, segment ids of some texts, padded on the right.
+
+    Returns
+    -------
+    dict of str to torch.Tensor of int64, each (B, T)
+    """
+    ids = [tokens.ids[row] for row in rows]
+    counts = torch.tensor([len(text) for text in ids])
+    inputs = {"input_ids": _right_padded(ids, pad_id)}
+    width = inputs["input_ids"].shape[1]
+    inputs["attention_mask"] = (torch.arange(width) < counts[:, None]).long()
+    if tokens.types is not None:
+        inputs["token_type_ids"] = _right_padded([tokens.types[row] for row in rows], 0)
+    return inputs
+
+
+def _right_padded(parts: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    rows = torch.full((len(parts), max(map(len, parts))), fill, dtype=torch.int64)
+    for row, part in zip(rows, parts, strict=True):
+        row[: len(part)] = torch.as_tensor(part)
+    return rows
+
+
 def padded(model: LoadedModel, tokens: Tokens, budget: int | None = None) -> Iterator[Batch]:
     """Yield `tokens` as padded batches on the model's device, longest first.
 
@@ -119,18 +143,7 @@ def padded(model: LoadedModel, tokens: Tokens, budget: int | None = None) -> Ite
     lengths = tokens.lengths
     for rows in batches(lengths, budget or model.batch_tokens):
         counts = [int(lengths[row]) for row in rows]
-        width = max(counts)
-        ids = torch.full((len(rows), width), model.pad_id, dtype=torch.int64)
-        mask = torch.zeros((len(rows), width), dtype=torch.int64)
-        types = torch.zeros_like(mask) if tokens.types is not None else None
-        for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            ids[place, :count] = torch.tensor(tokens.ids[row])
-            mask[place, :count] = 1
-            if types is not None:
-                types[place, :count] = torch.tensor(tokens.types[row])
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        if types is not None:
-            inputs["token_type_ids"] = types
+        inputs = inputs_of(tokens, rows, model.pad_id)
         inputs = {name: value.to(model.device) for name, value in inputs.items()}
         yield Batch(np.asarray(rows), counts, inputs)
 

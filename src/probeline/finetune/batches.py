@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from probeline.activations.batching import Tokens, tokenize
+from probeline.activations.batching import Tokens, inputs_of, tokenize
 from probeline.data.store import Dataset
 from probeline.models.load import LoadedModel
 
@@ -83,18 +83,7 @@ class TrainRows(torch.utils.data.Dataset):
 
     def collate(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """Pad on the right: ids, mask, perhaps segment ids, each int64 (B, T), and labels."""
-        width = max(len(self.tokens.ids[row]) for row in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.int64)
-        mask = torch.zeros((len(rows), width), dtype=torch.int64)
-        types = torch.zeros_like(mask) if self.tokens.types is not None else None
-        for place, row in enumerate(rows):
-            found = torch.tensor(self.tokens.ids[row])
-            ids[place, : len(found)] = found
-            mask[place, : len(found)] = 1
-            if types is not None:
-                types[place, : len(found)] = torch.tensor(self.tokens.types[row])
-        batch = {"input_ids": ids, "attention_mask": mask, "labels": self.labels[rows]}
-        return batch if types is None else batch | {"token_type_ids": types}
+        return inputs_of(self.tokens, rows, self.pad_id) | {"labels": self.labels[rows]}
 
 
 class EpochBatches(Sampler[list[int]]):
