@@ -12,6 +12,7 @@ import torch
 from finetuning import FILLERS, SIZES, run, write_toy
 from tiny_models import build
 
+from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
 from probeline.errors import ProbelineError
 from probeline.finetune.options import LoraOptions, Options, read_options
@@ -110,6 +111,17 @@ def test_a_metric_that_test_cannot_be_scored_by_is_refused_before_a_model_is_loa
     )
     said = refusal(tmp_path / "data", tmp_path / "no model", tmp_path, metric="roc-auc")
     assert "roc-auc needs rows of both kinds" in said
+
+
+def test_an_end_token_in_a_text_of_an_encoder_decoder_is_found_before_training(toy, tmp_path):
+    dataset = read_dataset(toy)
+    texts = [text + " [EOS]" * (row == 90) for row, text in enumerate(dataset.texts)]
+    codes = {"label": dataset.labels("label")}
+    about = {"name": "ends", "tasks": dataset.tasks}
+    write_dataset(tmp_path / "data", about, pa.table({"text": texts}), SIZES, codes)
+    said = refusal(tmp_path / "data", build("t5", tmp_path / "t5"), tmp_path)
+    assert "the text in row 90 holds the model's end token, [EOS]" in said
+    assert not (tmp_path / "state").exists()
 
 
 def test_more_tokens_than_positions(bert, toy, tmp_path):

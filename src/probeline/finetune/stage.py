@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from probeline import versions
+from probeline.activations.batching import Tokens
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.files import write_json
@@ -102,6 +103,8 @@ def finetune(
     if chosen.lora is not None:
         model = _with_adapters(model, chosen)
     tokens = tokenize_dataset(model, dataset)
+    if model.body.config.is_encoder_decoder:
+        _check_ends(model, tokens)
     kind = torch.float32 if task.multilabel else torch.int64
     job = Job(
         name=f"{model_name} on {dataset.name}/{task_name}",
@@ -213,6 +216,17 @@ def _check_classes(task: TaskData, dataset: Dataset) -> None:
     )
 
 
+def _check_ends(model: LoadedModel, tokens: Tokens) -> None:
+    """Refuse texts with more end tokens than others: at the last of them T5's classifier reads."""
+    end = model.body.config.eos_token_id
+    counts = np.array([np.count_nonzero(text == end) for text in tokens.ids])
+    if counts.max() > counts.min():
+        raise ProbelineError(
+            f"{model.path}: the text in row {counts.argmax()} holds the model's end token, "
+            f"{model.tokenizer.eos_token}, which its classifier does not allow; remove it there"
+        )
+
+
 def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
     """Everything that decides the weights; JSON-like."""
     model = job.model
@@ -255,7 +269,7 @@ def _deciding(options: Options) -> dict:
 
 @contextmanager
 def _memory_errors(job: Job) -> Iterator[None]:
-    """Turn what says that the memory is full, or a text not fit, into one line."""
+    """Turn what says that the memory is full into one line."""
     options = job.options
     try:
         yield
@@ -274,11 +288,4 @@ def _memory_errors(job: Job) -> Iterator[None]:
         raise ProbelineError(
             f"{job.name}: a batch of {options.batch_size} texts does not fit into the memory of "
             f"the {job.model.device.type}; try {', or '.join(advice)}"
-        ) from error
-    except ValueError as error:
-        if "<eos>" not in str(error):
-            raise
-        raise ProbelineError(
-            f"{job.name}: a text holds the model's end token, {job.model.tokenizer.eos_token}, "
-            "which its classifier does not allow; remove it from the texts"
         ) from error
