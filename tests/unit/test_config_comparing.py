@@ -192,6 +192,14 @@ MISTAKES = [
         "datasets.deep.label_texts.fine: is a column, so give a mapping of its labels to texts",
     ),
     (
+        [("tfidf/ngrams", [2, 1])],
+        "tfidf.ngrams: [2, 1] is not [shortest, longest], such as [1, 2]",
+    ),
+    (
+        [("zero_shot/template", "about it")],
+        "zero_shot.template: 'about it' has no {label}, where the label's text goes",
+    ),
+    (
         [("finetune/warmup", 1.5)],
         "finetune.warmup: 1.5 is not a number from 0 to 1",
     ),
@@ -212,6 +220,12 @@ def test_each_mistake_is_one_line(changes, line):
     with pytest.raises(ConfigError) as caught:
         validate(changed(*changes))
     assert caught.value.problems == [f"config.yaml: {line}"]
+
+
+def test_ngrams_of_one_length_and_a_bare_no_are_right():
+    config = validate(changed(("tfidf/ngrams", [1, 1]), ("finetune/mixed_precision", False)))
+    assert config.tfidf.ngrams == [1, 1]
+    assert config.finetune.mixed_precision == "no"
 
 
 def test_what_cannot_be_is_left_out_where_it_is_a_default():

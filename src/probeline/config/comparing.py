@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from probeline.config.kinds import (
     ClassWeight,
@@ -14,14 +14,31 @@ from probeline.config.kinds import (
     Text,
     distinct,
     either,
+    mistake,
     number,
-    ordered,
     whole,
 )
+from probeline.config.words import shown
 
 Baseline = Literal["sentence-embedding", "tfidf", "zero-shot", "icl", "finetune"]
 BASELINES: tuple[str, ...] = ("sentence-embedding", "tfidf", "zero-shot", "icl", "finetune")
 
+
+def _rising(values: list[int]) -> list[int]:
+    if len(values) != 2 or values[0] > values[1]:
+        raise mistake(f"{shown(values)} is not [shortest, longest], such as [1, 2]")
+    return values
+
+
+def _with_label(template: str) -> str:
+    if "{label}" not in template:
+        raise mistake(f"{shown(template)} has no {{label}}, where the label's text goes")
+    return template
+
+
+# What a bare `no` is to YAML 1.1.
+_No = BeforeValidator(lambda value: "no" if value is False else value)
+Range = Annotated[list[whole(1)], AfterValidator(_rising)]
 Below1 = number(ge=0, lt=1)
 From0to1 = number(ge=0, le=1)
 NotNegative = number(ge=0)
@@ -56,7 +73,7 @@ class Tfidf(Closed):
         description="What is counted. auto = words, or characters where the training texts are "
         "written without spaces between words.",
     )
-    ngrams: either(text=Literal["auto"], list=ordered(whole(1), 2, 2)) = Field(
+    ngrams: either(text=Literal["auto"], list=Range) = Field(
         "auto",
         description="Shortest and longest run that is counted, such as [1, 2]; auto = [1, 2] words "
         "or [1, 3] characters.",
@@ -74,7 +91,7 @@ class Tfidf(Closed):
 class ZeroShot(Closed):
     """No training: the label whose text is most similar to the text, by the model's embeddings."""
 
-    template: Text = Field(
+    template: Annotated[Text, AfterValidator(_with_label)] = Field(
         "{label}", description="What is embedded for a label; `{label}` is its text."
     )
     temperature: Positive = Field(
@@ -210,7 +227,7 @@ class Finetune(Closed):
     class_weight: Literal["balanced"] | None = Field(
         None, description="balanced = rare classes weigh as much as frequent ones."
     )
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+    mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], _No] = Field(
         "auto",
         description="auto = bf16 on CUDA devices that have it, fp16 on older ones, none elsewhere.",
     )

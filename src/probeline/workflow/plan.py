@@ -157,8 +157,6 @@ class Plan(Artifacts):
         options = params["options"]
         for key in ("models", "seeds", *_ASIDE):
             options.pop(key)
-        if options["learning_rate"] is None:
-            options["learning_rate"] = 2e-5 if options["lora"] is None else 2e-4
         return params | {"spec": spec, "package": sampled_hash(self.files_of(model, "package"))}
 
     def finetune_aside(self) -> dict:
