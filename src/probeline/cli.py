@@ -102,7 +102,8 @@ def fetch(
             continue
         commit = fetch_model(settings.model_spec(name))
         typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
-    for name in dict.fromkeys(dataset for dataset, _ in pairs):
+    trained_on = [origin.dataset for origin in settings.origins()]
+    for name in dict.fromkeys([*(dataset for dataset, _ in pairs), *trained_on]):
         commit = fetch_dataset(settings.dataset_spec(name), settings.data_root)
         typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
 

@@ -192,6 +192,14 @@ MISTAKES = [
         "datasets.deep.label_texts.fine: is a column, so give a mapping of its labels to texts",
     ),
     (
+        [
+            ("baselines", ["finetune"]),
+            ("finetune/models", ["other"]),
+            ("runs", [{"model": "m", "dataset": "d"}]),
+        ],
+        "finetune.models: 'other' runs on no dataset; add it to runs, or remove it here",
+    ),
+    (
         [("tfidf/ngrams", [2, 1])],
         "tfidf.ngrams: [2, 1] is not [shortest, longest], such as [1, 2]",
     ),

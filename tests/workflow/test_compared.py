@@ -183,3 +183,13 @@ def test_a_fine_tuned_model_is_read_as_any_other(compared):
     assert sorted(path.name for path in activations.glob("hidden.*.h5")) == [
         f"hidden.mean.{layer:02}.h5" for layer in range(3)
     ]
+
+
+def test_only_what_is_not_trained_here_is_shared(compared, tmp_path):
+    """Snakemake's cache knows a trained model by its recipe, which other machines follow to
+    other weights."""
+    printed = snake.run(compared, "-n")
+    eligible = [line for line in printed.splitlines() if "eligible for caching" in line]
+    assert [line.split("rule ")[1].split()[0] for line in eligible] == [
+        f"extract_{DATASET}.{model}" for model in (MODEL, ASKED)
+    ]

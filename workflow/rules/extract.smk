@@ -15,7 +15,8 @@ rule fetch:
 
 # One rule per pair, without wildcards: of rules whose outputs begin alike up to the first wildcard,
 # Snakemake tries each for every file, and shards are most of a run's files. All are named, so that
-# `--cache` can share them; a cached rule may hold no benchmark, timing.json stands in.
+# `--cache` can share them; a cached rule may hold no benchmark, timing.json stands in. Of what other
+# rules make, the cache knows how and not what: models that are trained here are extracted anew.
 for dataset, model in plan.pairs:
 
     rule:
@@ -36,7 +37,7 @@ for dataset, model in plan.pairs:
             ),
         log:
             f"logs/extract/{dataset}/{model}.log",
-        cache: "omit-software"
+        cache: plan.cached(model)
         conda:
             "../../envs/gpu.yaml"
         threads: 8

@@ -111,7 +111,9 @@ class InContext(Closed):
     """In-context learning: a causal language model reads examples, and labels as continuations."""
 
     models: Models = Field(
-        "all", description="Causal language models among `models`, by name; all = every one."
+        "all",
+        description="Causal language models among `models`, by name; all = every one with a "
+        "`path`, which must then all be such.",
     )
     seeds: Seeds | None = Field(
         None, description="Seeds that draw the examples, a run each. null = the global `seed`."

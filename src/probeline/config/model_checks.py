@@ -96,12 +96,25 @@ def baseline_problems(draft: Draft) -> Iterator[Problem]:
                 if section == "icl" or entry.finetuned_from is None
             ]
             yield from _unknown((section, "models"), chosen, known, "models")
+            if draft.sure("runs"):
+                yield from _idle(section, [name for name in chosen if name in known], config)
     neighbours = config.icl.neighbours
     if neighbours is not None and draft.sure("icl", "neighbours"):
         yield from _unknown(("icl", "neighbours"), [neighbours], list(config.models), "models")
         if neighbours in config.models and draft.sure("runs"):
             yield from _strangers(neighbours, config)
     yield from _embedding_problems(draft)
+
+
+def _idle(section: str, chosen: list[str], config: Config) -> Iterator[Problem]:
+    """Models of a baseline that run on no dataset."""
+    running = {model for _, model in config.pairs()}
+    for name in chosen:
+        if section in config.baselines and name not in running:
+            yield (
+                (section, "models"),
+                f"{shown(name)} runs on no dataset; add it to runs, or remove it here",
+            )
 
 
 def _strangers(neighbours: str, config: Config) -> Iterator[Problem]:

@@ -125,6 +125,10 @@ class Sources:
             return [identity_file(origin)]
         return [str(path) for path in self.files_of(model, "folder")]
 
+    def cached(self, model: str) -> str | bool:
+        """What the `cache` directive of a model's extraction says."""
+        return "omit-software" if self.config.origin(model) is None else False
+
     def files_of(self, model: str, kind: str) -> list[Path]:
         """Files of a model and its tokenizer in sources of one kind: "folder" or "package".
 
