@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from probeline.data.splits import apportion, cut, group_copies
@@ -54,6 +54,7 @@ def test_apportion_keeps_its_bounds_and_its_sum(total, sizes, low):
     st.sampled_from([0.1, 0.2, 0.3]),
     st.integers(0, 5),
 )
+@example([3, 3, 3, 31], 0.1, 0.1, 0)
 def test_a_stratified_cut_is_exact(sizes, validation, test, seed):
     strata = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     rows = len(strata)
@@ -73,7 +74,9 @@ def test_a_stratified_cut_is_exact(sizes, validation, test, seed):
             assert (present >= 1).all()
             # A guaranteed text per class can push the total up, never down.
             assert size <= len(splits[split]) <= size + len(sizes)
-        assert (np.abs(present - share * np.array(sizes)) <= 2).all()
+        # What small classes get beyond their share is taken from the large ones.
+        lifted = np.maximum(0, 1 - share * np.array(sizes)).sum()
+        assert (np.abs(present - share * np.array(sizes)) <= 2 + lifted).all()
         assert (np.diff(splits[split]) > 0).all()
     assert (np.bincount(strata[splits["train"]], minlength=len(sizes)) >= 1).all()
 

@@ -48,7 +48,8 @@ def trainings_of(config: dict) -> set[tuple]:
         pretrained = [(data, model) for data, model in pairs_of(config) if "path" in models[model]]
         found |= {(*pair, seed) for pair in pretrained for seed in seeds}
     made = [entry for entry in models.values() if "finetuned_from" in entry]
-    return found | {(entry["on"], entry["finetuned_from"], entry["seed"]) for entry in made}
+    # A bare `on` is true to YAML 1.1.
+    return found | {(entry[True], entry["finetuned_from"], entry["seed"]) for entry in made}
 
 
 def without_network(folder: Path) -> dict[str, str]:
