@@ -101,7 +101,11 @@ def test_logits_of_every_row_of_a_shard(tmp_path):
         shard_logits(tmp_path / "hidden.mean.01.h5", other, first_two)
 
 
-@given(st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=8))
+# Half of the smallest normal number is no normal one, and not exact.
+HALVED = st.floats(-1e4, 1e4, width=32).filter(lambda z: z == 0 or abs(z) > 1e-30)
+
+
+@given(st.lists(HALVED, min_size=1, max_size=8))
 def test_two_columns(values):
     z = np.array(values, np.float32)[:, None]
     two = two_columns(z)
