@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probeline.baselines.label_text import label_text, label_texts
+from probeline.data.label_text import label_text, label_texts
 from probeline.errors import ProbelineError
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from probeline.activations.features import pooled_features
 from probeline.activations.shards import open_shard
-from probeline.baselines.label_text import label_texts
 from probeline.baselines.report import Cost, score_threshold, write_baseline
 from probeline.baselines.sentence_embedding import normalized
+from probeline.data.label_text import label_texts
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.models.load import LoadedModel, load_model

@@ -14,8 +14,8 @@ from probeline.baselines.icl.fitting import Query
 from probeline.baselines.icl.prompt import Template, template_of
 from probeline.baselines.icl.rows import scored_rows
 from probeline.baselines.icl.shots import class_shots, nearest_shots
-from probeline.baselines.label_text import label_texts
 from probeline.baselines.report import Cost, score_threshold, write_baseline
+from probeline.data.label_text import label_texts
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError, one_of
 from probeline.models.causal import load_causal
