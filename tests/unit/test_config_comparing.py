@@ -188,8 +188,9 @@ MISTAKES = [
         "datasets.deep.label_texts.fin: is none of the columns coarse, fine; did you mean 'fine'?",
     ),
     (
-        [("datasets/deep/label_texts", {"fine": "c"})],
-        "datasets.deep.label_texts.fine: is a column, so give a mapping of its labels to texts",
+        [("datasets/deep/label_texts", {"fine": ["c"]})],
+        "datasets.deep.label_texts.fine: is a column, so give a mapping of its labels to texts, or "
+        "a file of them",
     ),
     (
         [

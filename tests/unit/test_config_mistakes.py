@@ -65,7 +65,7 @@ ONE_LINE = [
     (
         "extract/max_length",
         9,
-        "extract.max_length: unknown key; 'max_length' belongs under models.<name>",
+        "extract.max_length: unknown key; 'max_length' belongs under models.<name> or lrsl",
     ),
     (
         "poolings",

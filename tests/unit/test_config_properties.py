@@ -61,6 +61,52 @@ FULL["datasets"]["table"] = {
     "duplicates": "keep",
     "metric": {"fine": "macro-f1"},
 }
+FULL["scores"] = {
+    "theirs": {
+        "dataset": "bbc",
+        "task": "label",
+        "path": "scores.csv",
+        "kind": "logits",
+        "text": "said",
+        "row": None,
+        "encoding": "cp1252",
+    }
+}
+FULL["lrsl"] = {
+    "sources": ["stc", "given"],
+    "models": "all",
+    "embedder": "some/embedder",
+    "revision": "abc",
+    "max_length": 64,
+    "template": "about {label}",
+    "label_similarity": "best",
+    "crossfit": 3,
+    "triplets": {"k": 3, "per_text": 2, "hard_only": True, "per_class": 10},
+    "tune": {
+        "loss": "cached-mnrl",
+        "epochs": 2,
+        "batch_size": 64,
+        "learning_rate": 1e-5,
+        "warmup": 0.1,
+        "scale": 10,
+        "margin": 0.3,
+        "mini_batch": 16,
+        "mixed_precision": "no",
+        "keep": "last",
+    },
+    "seeds": [1, 2],
+    "k": 3,
+    "hardness": "margin",
+    "threshold": 0.2,
+    "temperature": True,
+    "rerank": "all",
+    "candidates": "all",
+    "forms": ["prob", "mix"],
+    "powers": [1, 2],
+    "weights": [0.5],
+    "fixed": True,
+    "ablations": True,
+}
 FULL["datasets"]["remote"] = {
     "loader": "hub",
     "path": "glue",
@@ -72,7 +118,7 @@ FULL["datasets"]["remote"] = {
 
 def key_paths(node, path=()):
     """Paths of all keys that are the schema's words, not the user's names."""
-    names = [("models",), ("datasets",), ("combinations",)]
+    names = [("models",), ("datasets",), ("combinations",), ("scores",)]
     by_user = path in names or path[-1:] in [
         ("label_names",),
         ("label_texts",),

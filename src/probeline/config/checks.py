@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from probeline.config.dataset_checks import dataset_problems
 from probeline.config.draft import Draft
 from probeline.config.keys import Problem
+from probeline.config.lrsl_checks import lrsl_problems, scores_problems
 from probeline.config.model_checks import baseline_problems, model_problems
 from probeline.config.schema import Config, names
 from probeline.config.words import hint, path_words, shown
@@ -24,6 +25,8 @@ def cross_problems(draft: Draft) -> list[Problem]:
         found += dataset_problems(entry, ("datasets", name), draft.sure)
     found += _run_problems(draft)
     found += baseline_problems(draft)
+    found += lrsl_problems(draft)
+    found += scores_problems(draft)
     found += _probe_problems(draft)
     found += _combination_problems(draft)
     found += _layer_problems(draft)

@@ -30,7 +30,7 @@ def _rising(values: list[int]) -> list[int]:
     return values
 
 
-def _with_label(template: str) -> str:
+def with_label(template: str) -> str:
     if "{label}" not in template:
         raise mistake(f"{shown(template)} has no {{label}}, where the label's text goes")
     return template
@@ -38,6 +38,7 @@ def _with_label(template: str) -> str:
 
 # What a bare `no` is to YAML 1.1.
 _No = BeforeValidator(lambda value: "no" if value is False else value)
+Precision = Annotated[Literal["auto", "no", "bf16", "fp16"], _No]
 Range = Annotated[list[whole(1)], AfterValidator(_rising)]
 Below1 = number(ge=0, lt=1)
 From0to1 = number(ge=0, le=1)
@@ -91,7 +92,7 @@ class Tfidf(Closed):
 class ZeroShot(Closed):
     """No training: the label whose text is most similar to the text, by the model's embeddings."""
 
-    template: Annotated[Text, AfterValidator(_with_label)] = Field(
+    template: Annotated[Text, AfterValidator(with_label)] = Field(
         "{label}", description="What is embedded for a label; `{label}` is its text."
     )
     temperature: Positive = Field(
@@ -229,7 +230,7 @@ class Finetune(Closed):
     class_weight: Literal["balanced"] | None = Field(
         None, description="balanced = rare classes weigh as much as frequent ones."
     )
-    mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], _No] = Field(
+    mixed_precision: Precision = Field(
         "auto",
         description="auto = bf16 on CUDA devices that have it, fp16 on older ones, none elsewhere.",
     )

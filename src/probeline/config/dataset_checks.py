@@ -56,12 +56,20 @@ def dataset_problems(entry: DatasetEntry, path: tuple, sure: Sure) -> Iterator[P
 
 def _label_text_problems(entry: DatasetEntry, path: tuple) -> Iterator[Problem]:
     columns = entry.label if isinstance(entry.label, list) else []
+    if isinstance(entry.label_texts, str):
+        if columns:
+            yield (
+                (*path, "label_texts"),
+                f"is a file, but there are several label columns; give a mapping of column "
+                f"({', '.join(columns)}) to its file",
+            )
+        return
     for name, texts in (entry.label_texts or {}).items():
         place = (*path, "label_texts", name)
         if columns and name not in columns:
             yield place, f"is none of the columns {', '.join(columns)}{hint(name, columns)}"
-        elif columns and not isinstance(texts, dict):
-            yield place, "is a column, so give a mapping of its labels to texts"
+        elif columns and isinstance(texts, list):
+            yield place, "is a column, so give a mapping of its labels to texts, or a file of them"
         elif not columns and isinstance(texts, dict):
             yield place, "give a text or a list of texts; only hierarchies have columns here"
 

@@ -30,6 +30,8 @@ STAND_INS: dict[tuple[str, ...], Any] = {
     ("datasets", "*", "splits", "test"): 0.1,
     ("runs", "*", "model"): "stand-in",
     ("runs", "*", "dataset"): "stand-in",
+    ("scores", "*", "dataset"): "stand-in",
+    ("scores", "*", "path"): "stand-in",
 }
 
 # Each round mends one level: a wrong value, the entry that is empty without it, its section.

@@ -136,7 +136,10 @@ LabelNames = either(
     mapping=dict[str, either(text=Text, list=NameList, mapping=dict[str, Text])],
 )
 OwnTexts = either(text=Text, list=ordered(Text))
-LabelTexts = dict[str, either(text=Text, list=ordered(Text), mapping=dict[str, OwnTexts])]
+LabelTexts = either(
+    text=Path,
+    mapping=dict[str, either(text=Text, list=ordered(Text), mapping=dict[str, OwnTexts])],
+)
 
 
 class DatasetEntry(Closed):
@@ -187,11 +190,12 @@ class DatasetEntry(Closed):
     label_texts: LabelTexts | None = Field(
         None,
         description="Words that stand for a label where a method reads its name: a text, or "
-        "several. Labels left out are read as their names, `card_arrival` as `card arrival`. For "
-        "a hierarchy, a mapping of column to such texts.",
+        "several. Labels left out are read as their names, `card_arrival` as `card arrival`. Or "
+        "the file that says so: CSV with the columns `label` and `text`, JSON or YAML. For a "
+        "hierarchy, a mapping of column to such texts, or to such a file.",
         json_schema_extra={
             "$comment": "a mapping of label to text or list of texts, a mapping of column to such "
-            "mappings, or null"
+            "mappings, a file, or null"
         },
     )
     splits: Splits = Field(

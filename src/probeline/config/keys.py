@@ -10,7 +10,7 @@ from probeline.config.kinds import SLUG, SLUG_WORDS
 from probeline.config.schema import Config
 from probeline.config.words import path_words, shown
 
-NAMED = ("models", "datasets", "combinations")
+NAMED = ("models", "datasets", "combinations", "scores")
 SECTIONS = tuple(
     key for key in Config.model_fields if key not in ("seed", "data_root", "baselines")
 )

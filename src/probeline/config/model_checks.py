@@ -56,12 +56,12 @@ def _origin_problems(name: str, model: ModelEntry, draft: Draft) -> Iterator[Pro
             yield (*path, key), f"is that of {shown(model.finetuned_from)}; remove it here"
     if draft.sure(*path, "finetuned_from") and draft.sure("models"):
         known = [other for other, entry in config.models.items() if entry.finetuned_from is None]
-        yield from _unknown((*path, "finetuned_from"), [model.finetuned_from], known, "models")
+        yield from unknown((*path, "finetuned_from"), [model.finetuned_from], known, "models")
     if model.on is None:
         if draft.sure(*path, "on"):
             yield (*path, "on"), "missing; give the name of the dataset to fine-tune on"
     elif draft.sure(*path, "on") and draft.sure("datasets"):
-        yield from _unknown((*path, "on"), [model.on], list(config.datasets), "datasets")
+        yield from unknown((*path, "on"), [model.on], list(config.datasets), "datasets")
         if model.on in config.datasets and draft.sure("datasets", model.on, "label"):
             yield from _task_problems(name, model, draft)
     lora = config.finetune.lora
@@ -77,7 +77,7 @@ def _task_problems(name: str, model: ModelEntry, draft: Draft) -> Iterator[Probl
     if not draft.sure(*path):
         return
     if model.task is not None:
-        yield from _unknown(path, [model.task], tasks, f"the tasks of {shown(model.on)}")
+        yield from unknown(path, [model.task], tasks, f"the tasks of {shown(model.on)}")
     elif len(tasks) > 1:
         yield path, f"missing; {shown(model.on)} has the tasks {', '.join(tasks)}"
 
@@ -95,12 +95,12 @@ def baseline_problems(draft: Draft) -> Iterator[Problem]:
                 for name, entry in config.models.items()
                 if section == "icl" or entry.finetuned_from is None
             ]
-            yield from _unknown((section, "models"), chosen, known, "models")
+            yield from unknown((section, "models"), chosen, known, "models")
             if draft.sure("runs"):
                 yield from _idle(section, [name for name in chosen if name in known], config)
     neighbours = config.icl.neighbours
     if neighbours is not None and draft.sure("icl", "neighbours"):
-        yield from _unknown(("icl", "neighbours"), [neighbours], list(config.models), "models")
+        yield from unknown(("icl", "neighbours"), [neighbours], list(config.models), "models")
         if neighbours in config.models and draft.sure("runs"):
             yield from _strangers(neighbours, config)
     yield from _embedding_problems(draft)
@@ -149,7 +149,8 @@ def _embedding_problems(draft: Draft) -> Iterator[Problem]:
         yield ("icl", "select"), f"nearest {advice}"
 
 
-def _unknown(path: tuple, found: Iterable[str], known: list[str], what: str) -> Iterator[Problem]:
+def unknown(path: tuple, found: Iterable[str], known: list[str], what: str) -> Iterator[Problem]:
+    """Yield a line for each name in `found` that is not one of the `known`."""
     for name in found:
         if name not in known:
             yield (

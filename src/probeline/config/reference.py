@@ -25,11 +25,11 @@ there, what may stand there and the nearest valid word, and all mistakes come at
 the ones below is accepted. Only `models` and `datasets` are required.
 
 - **A configuration stands alone.** Settings that are left out have the defaults below; named
-  entries (`models`, `datasets`, `runs`, `combinations`) are never merged with those of another
-  file.
-- **Names** of models, datasets and combinations become folders: letters, digits, `-` and `_`, the
-  first a letter or digit, 64 at most. Two names may not differ in case only. Columns that are
-  levels of a hierarchy follow the same rule.
+  entries (`models`, `datasets`, `runs`, `combinations`, `scores`) are never merged with those of
+  another file.
+- **Names** of models, datasets, combinations and scores become folders: letters, digits, `-` and
+  `_`, the first a letter or digit, 64 at most. Two names may not differ in case only. Columns that
+  are levels of a hierarchy follow the same rule.
 - **YAML 1.1**, as Snakemake reads it: `no`, `yes`, `on` and `off` are booleans, so a label or name
   of that kind needs quotes (`"no"`); so does a revision or column of digits only (`"1234567"`).
   Numbers may be written with an exponent (`1e-3`). Text in quotes is never taken for a number.

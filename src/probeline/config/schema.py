@@ -25,6 +25,7 @@ from probeline.config.kinds import (
     distinct,
     whole,
 )
+from probeline.config.lrsl import Lrsl, ScoresEntry
 from probeline.config.sections import Aggregate, Extract, Probe, Sparsify
 from probeline.errors import ProbelineError, one_of
 
@@ -101,6 +102,16 @@ class Config(Closed):
         default_factory=Finetune,
         description="How models are fine-tuned: the `finetune` baseline, and models that are "
         "`finetuned_from` another.",
+    )
+    lrsl: Lrsl = Field(
+        default_factory=Lrsl,
+        description="Hard texts reranked by the meaning of their labels.",
+    )
+    scores: dict[str, ScoresEntry] = Field(
+        default={},
+        description="Scores that were made elsewhere, each under a name of your own, which is that "
+        "of no model.",
+        json_schema_extra=NAMES,
     )
 
     def pairs(self) -> list[Pair]:
@@ -201,7 +212,7 @@ class Config(Closed):
         models = [self.origin(model) for _, model in self.pairs()]
         return list(dict.fromkeys([*self.compared_origins(), *filter(None, models)]))
 
-    def seeds(self, section: Finetune | InContext) -> list[int]:
+    def seeds(self, section: Finetune | InContext | Lrsl) -> list[int]:
         """Return the seeds of a section, the global one where it has none of its own."""
         return [self.seed] if section.seeds is None else section.seeds
 
@@ -211,11 +222,13 @@ class Config(Closed):
             return self._entry("models", model).finetuned_from is None
         return model in models
 
-    def label_texts(self, dataset: str, task: str) -> dict:
-        """Return the texts that the dataset's entry gives for labels of a task, as lists."""
+    def label_texts(self, dataset: str, task: str) -> dict | str:
+        """Return the texts that are given for labels of a task, as lists, or the file of them."""
         given = self._entry("datasets", dataset).label_texts or {}
         if len(self.tasks(dataset)) > 1:
             given = given.get(task, {})
+        if isinstance(given, str):
+            return given
         return plain({label: names(texts) for label, texts in given.items()})
 
     def dataset_spec(self, name: str) -> dict:
