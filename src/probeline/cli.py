@@ -92,6 +92,7 @@ def fetch(
     from probeline.config import load
     from probeline.data.loaders import fetch_dataset
     from probeline.models.hub import fetch as fetch_model
+    from probeline.models.hub import fetch_embedder
 
     settings = load(config)
     pairs = settings.pairs()
@@ -102,6 +103,10 @@ def fetch(
             continue
         commit = fetch_model(settings.model_spec(name))
         typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
+    if settings.lrsl.sources:
+        embedder = settings.lrsl.embedder
+        commit = fetch_embedder({"path": embedder, "revision": settings.lrsl.revision})
+        typer.echo(f"{embedder}: {commit or 'local, nothing to fetch'}")
     trained_on = [origin.dataset for origin in settings.origins()]
     for name in dict.fromkeys([*(dataset for dataset, _ in pairs), *trained_on]):
         commit = fetch_dataset(settings.dataset_spec(name), settings.data_root)

@@ -14,6 +14,8 @@ wildcard_constraints:
     pooling="|".join(POOLINGS),
     layer=r"\d{2,3}",
     seed=r"\d+",
+    # File names of predictions: networks have their seed in them.
+    source="|".join(plan.source_patterns),
     slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 

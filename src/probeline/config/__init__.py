@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from probeline.config.kinds import NO_MODEL, PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
 from probeline.config.load import load, validate
+from probeline.config.lrsl import CROSSFITTED, GIVEN, SOURCES, TRAINED_SOURCES
 from probeline.config.reading import read
 from probeline.config.schema import DEFAULT_TASK, Config, Origin
 
 __all__ = [
+    "CROSSFITTED",
     "DEFAULT_TASK",
+    "GIVEN",
     "NO_MODEL",
     "PATH_TASK",
     "POOLINGS",
     "REPRESENTATIONS",
     "SLUG",
+    "SOURCES",
+    "TRAINED_SOURCES",
     "Config",
     "Origin",
     "load",

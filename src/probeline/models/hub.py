@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probeline.errors import ProbelineError
+from probeline.files import read_json
 from probeline.models.reference import hub_cache, read_config, resolve
-from probeline.models.weights import TOKENIZER_FILES, tokenizer_files, weight_files
+from probeline.models.weights import (
+    EMBEDDER_FILES,
+    TOKENIZER_FILES,
+    tokenizer_files,
+    weight_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +62,28 @@ class Need:
         return [*wanted, "pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 
+@dataclass(frozen=True)
+class EmbedderNeed(Need):
+    """Of a sentence-transformers repository: what its modules are made from as well."""
+
+    def check(self, folder: Path, where: str) -> None:
+        super().check(folder, where)
+        for part in _modules(folder / "modules.json"):
+            if not (folder / part).is_dir() and not part.endswith("_Normalize"):
+                raise ProbelineError(f"{where}: its module {part} is missing; fetch it again")
+
+    def patterns(self, names: list[str]) -> list[str]:
+        found = [*super().patterns(names), *EMBEDDER_FILES, "*/config.json"]
+        return [*found, "*_Dense/model.safetensors", "*_Dense/pytorch_model.bin"]
+
+
+def _modules(path: Path) -> list[str]:
+    """Folders of the modules; none of a plain transformer."""
+    if not path.is_file():
+        return []
+    return [module["path"] for module in read_json(path) if module.get("path")]
+
+
 def needs(spec: Mapping) -> Need:
     """What an entry of `models:` needs of its own repository."""
     return Need(
@@ -92,6 +120,14 @@ def fetch(spec: Mapping) -> str | None:
     if tokenizer and resolve(tokenizer).kind == "hub":
         _refreshed(tokenizer, None, Need(weights=False))
     return commit
+
+
+def fetch_embedder(spec: Mapping) -> str | None:
+    """As `fetch`, for a sentence-transformers model; `spec` holds its path and revision."""
+    path, revision = spec["path"], spec.get("revision")
+    if resolve(path, revision).kind != "hub":
+        return None
+    return _refreshed(path, revision, EmbedderNeed()).name
 
 
 def hub_folder(repo: str, revision: str | None, need: Need) -> Path:

@@ -37,6 +37,13 @@ _VOCABULARY_FILES = tuple(
     if name not in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 )
 
+# What sentence-transformers writes beside the transformer's own files.
+EMBEDDER_FILES = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+
 
 def model_files(folder: Path) -> list[Path]:
     """Return every file of `folder` that may decide what the model or its tokenizer computes."""
@@ -47,6 +54,16 @@ def model_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.is_file() and (path.name in names or path.name.endswith(suffixes))
     )
+
+
+def embedder_files(folder: Path) -> list[Path]:
+    """Return what decides what a sentence-transformers model computes; its parts lie in folders."""
+    parts = sorted(
+        path for path in folder.iterdir() if path.is_dir() and (path / "config.json").is_file()
+    )
+    own = sorted(path for path in folder.glob("*.json") if path.name in EMBEDDER_FILES)
+    every = [*own, *(file for part in (folder, *parts) for file in model_files(part))]
+    return [path for path in every if path.name != "training_args.bin"]
 
 
 def weight_files(folder: Path, where: str) -> list[Path]:

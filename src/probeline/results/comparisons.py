@@ -31,7 +31,7 @@ from probeline.results.intervals import bootstrap_p, percentile_interval
 from probeline.results.mcnemar import mcnemar_p
 from probeline.results.predictions import Predictions, read_predictions
 from probeline.results.resamples import resampled_scores
-from probeline.results.seeds import named_mean, seed_means
+from probeline.results.seeds import named_mean, named_reranking, seed_means
 from probeline.results.truth import checked_predictions, labels_of, task_of
 
 COLUMNS = (
@@ -85,7 +85,8 @@ def comparisons(entries: Sequence[Mapping], seed: int) -> pd.DataFrame:
     entries : sequence of mapping
         One per (dataset, task, model): those three names, the dataset's `folder`, and `methods`:
         mappings with `method`, `paths` (predictions, a file per seed) and `variant` (None: the one
-        in the file).
+        in the file); of reranking with `source`, the method that is reranked, which the variant
+        then begins with.
     seed : int
         Comparisons on equally many test texts get the same resamples.
 
@@ -168,6 +169,8 @@ def _read(method: Mapping, dataset: Dataset, task: TaskData) -> _Method:
     variant = method["variant"] or runs[0].meta["variant"]
     if len(runs) > 1:
         variant = named_mean(len(runs))
+    if method.get("source"):
+        variant = named_reranking(method["source"], variant)
     return _Method(method["method"], variant, method["paths"], runs)
 
 

@@ -189,6 +189,7 @@ def combine_levels(
         "method": found[0].meta["method"],
         "variant": variants[0] if len(set(variants)) == 1 else _ARROW.join(variants),
         **_seed_of(levels, found),
+        **_source_of(found),
     }
     task = path_task(dataset, paths, metric)
     answered = _answered(levels, found, dataset)
@@ -219,6 +220,11 @@ def _seed_of(paths: Sequence[str | os.PathLike], levels: Sequence[Predictions]) 
         )
     (seed,) = seeds
     return {} if seed is None else {"seed": seed}
+
+
+def _source_of(levels: Sequence[Predictions]) -> dict:
+    """What was reranked; nothing of other methods."""
+    return {"source": levels[0].meta["source"]} if "source" in levels[0].meta else {}
 
 
 def _answered(

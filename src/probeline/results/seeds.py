@@ -48,3 +48,16 @@ def seed_means(scores: np.ndarray, seed: int, place: int = 0) -> np.ndarray:
 def named_mean(seeds: int) -> str:
     """The variant of a row that stands for several seeds."""
     return f"mean of {seeds} seeds"
+
+
+_ON = "on "
+
+
+def named_reranking(source: str, variant: str) -> str:
+    """The variant of a reranking among those of other methods' predictions."""
+    return f"{_ON}{source}: {variant}"
+
+
+def reranked_source(variant: str) -> str:
+    """Which method a reranking is of, by `named_reranking`."""
+    return variant.removeprefix(_ON).partition(":")[0]

@@ -71,11 +71,13 @@ def write_summary(
         One per (dataset, task, model): those three names, `source` (the model's path), and
 
         - of a model: the files `layers` and `stc`, `grids` by slug, the folder `predictions`;
-        - of a model, or of none (TF-IDF): `baselines`, mappings with `method` and `runs`, each of
-          these with `seed` (None: it has none), `scores` and `predictions`;
+        - of a model, or of none (TF-IDF, scores made elsewhere): `baselines`, mappings with
+          `method` and `runs`, each of these with `seed` (None: it has none), `scores` and
+          `predictions`; of reranking with `source` too, the method that is reranked, and in each
+          run the name of its predictions;
         - of whole paths through a hierarchy, the task `path`, instead of all these: `methods`,
-          mappings with `method`, `paths` (predictions, a file per seed) and `variant` (None: the
-          file's own).
+          mappings with `method`, `paths` (predictions, a file per seed), `variant` (None: the
+          file's own) and, of reranking, `source`.
     seed : int
         Of the bootstrap, and of the `seed` column where a run has none of its own.
 
@@ -92,6 +94,9 @@ def write_summary(
     A method with several seeds has, beside a row for each, one of the variant 'mean of S seeds',
     with their mean, their standard deviation `std` and an interval over texts and seeds
     (`probeline.results.seeds`).
+
+    `source` is where a model comes from, and of reranking (`lrsl`) the predictions that were
+    reranked: `stc`, or `finetune-42`, and `finetune` for the mean over its seeds.
 
     `seconds` are those of the job's work, `train_seconds` those of fitting, `texts_per_second` is
     from text to answer, null where the model's forward pass ran before and apart.
@@ -189,10 +194,11 @@ def _baseline_rows(base: Mapping, baseline: Mapping, dataset: Dataset, seed: int
             "seed": seed if given["seed"] is None else given["seed"],
             **{key: scores[key] for key in _COSTS},
             **_described(method, scores),
+            **{key: given[key] for key in ("source",) if key in given},
         }
         reached = {split: scores[f"{split}_score"] for split in SPLITS}
         runs.append(Run(row, reached, predictions))
-    yield from _with_mean(runs, task, seed)
+    yield from _with_mean(runs, task, seed, baseline.get("source"))
 
 
 def _described(method: str, scores: Mapping) -> dict:
@@ -222,15 +228,20 @@ def _path_rows(base: Mapping, method: Mapping, dataset: Dataset, seed: int) -> I
             "method": method["method"],
             "variant": method["variant"] or meta["variant"],
             "seed": int(meta.get("seed", seed)),
+            **({"source": meta["source"]} if "source" in method else {}),
         }
         runs.append(Run(row, scores_of(predictions, task), predictions))
-    yield from _with_mean(runs, task, seed)
+    yield from _with_mean(runs, task, seed, method.get("source"))
 
 
-def _with_mean(runs: Sequence[Run], task: TaskData, seed: int) -> Iterator[dict]:
+def _with_mean(
+    runs: Sequence[Run], task: TaskData, seed: int, source: str | None = None
+) -> Iterator[dict]:
+    """Rows of every run and of their mean, whose `source` is that of all of them."""
     for run in runs:
         yield from run_rows(run, task, seed)
-    yield from mean_rows(runs, task, seed)
+    for row in mean_rows(runs, task, seed):
+        yield row if source is None else row | {"source": source}
 
 
 def _fitted(seconds: float, features: int, task: TaskData) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from probeline.config import DEFAULT_TASK, NO_MODEL, PATH_TASK
 from probeline.errors import ProbelineError
+from probeline.results.seeds import named_reranking, reranked_source
 
 _NAMES = {
     ("stc", "selected"): "STC, selected",
@@ -23,7 +25,9 @@ _NAMES = {
     ("finetune", ""): "fine-tuned",
     ("icl", ""): "in-context",
     ("tfidf", ""): "TF-IDF",
+    ("given", ""): "scores made elsewhere",
 }
+_LRSL = "lrsl"
 # Their variants name each layer and each grid, or what is said by the features.
 _OWN = ("stc", "probe", "last-layer", "sentence-embedding", "zero-shot")
 
@@ -88,7 +92,7 @@ def _table(dataset: str, task: str, model: str, cell: pd.DataFrame) -> Table:
         table.add_column(column, justify="left" if left else "right", no_wrap=not left)
     wide: dict[tuple[str, str], dict[str, dict]] = {}
     for row in _methods(cell):
-        key = (row["method"], row["variant"] if row["method"] == "stc" else "")
+        key = (row["method"], _part(row))
         wide.setdefault(key, {})[row["split"]] = row
     for key in sorted(wide, key=lambda k: -wide[k]["test"]["score"]):
         test, validation = wide[key]["test"], wide[key]["validation"]
@@ -109,7 +113,8 @@ def _methods(cell: pd.DataFrame) -> Iterator[dict]:
 
     A mean's row keeps the variant of its seeds.
     """
-    for method, rows in cell.groupby("method", sort=False):
+    reranked = cell["source"].where(cell["method"] == _LRSL, "")
+    for (method, _), rows in cell.groupby(["method", reranked.map(_method_of)], sort=False):
         if method == "stc":
             rows = rows[rows["variant"].isin(["selected", "smallest"])]
         elif method == "probe":
@@ -142,8 +147,24 @@ def _line(row: dict, cell: list[dict]) -> str:
     )
 
 
+def _part(row: dict) -> str:
+    """What of a method a row is about, where it has several."""
+    if row["method"] == _LRSL:
+        return named_reranking(_method_of(row["source"]), "")
+    return row["variant"] if row["method"] == "stc" else ""
+
+
+def _method_of(source: str) -> str:
+    """The method that made predictions, by their file's name."""
+    return re.sub(r"-\d+$", "", source)
+
+
 def _named(method: str, variant: str, seeds: int) -> str:
     name = _NAMES.get((method, variant if method == "stc" else ""), method)
+    if method == _LRSL:
+        source = reranked_source(variant)
+        part = "selected" if source == "stc" else ""
+        name = f"{_NAMES.get((source, part), source)}, reranked"
     return f"{name}, {seeds} seeds" if seeds > 1 else name
 
 

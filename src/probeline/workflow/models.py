@@ -38,6 +38,18 @@ def offline_spec(spec: Mapping, pinned: str | None, threads: int) -> dict:
     return found
 
 
+def offline_embedder(settings: Mapping, pinned: str | None, threads: int) -> dict:
+    """As `offline_spec`, for a sentence embedding.
+
+    Parameters
+    ----------
+    settings : mapping
+        path, revision, max_length.
+    """
+    spec = {key: settings[key] for key in ("path", "revision", "max_length")}
+    return offline_spec(spec, pinned, threads) | {"device": "auto"}
+
+
 def run_finetune(
     names: Mapping[str, str],
     inputs,

@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probeline import versions
-from probeline.config import NO_MODEL, PATH_TASK, validate
+from probeline.config import GIVEN, NO_MODEL, PATH_TASK, validate
 from probeline.data.selection import is_drawn, selection
 from probeline.models.weights import sampled_hash
-from probeline.workflow.artifacts import Artifacts
+from probeline.workflow.reranking import Reranking
 from probeline.workflow.sources import named
 
 # How often a training saves its state, and whom it tells of its progress.
 _ASIDE = ("checkpoint_minutes", "report_to")
 
 
-class Plan(Artifacts):
+class Plan(Reranking):
     """Files of a run, and what each rule must know: a slice of the configuration.
 
     A slice holds what decides the rule's output and nothing else, since Snakemake runs a rule again
@@ -144,7 +144,7 @@ class Plan(Artifacts):
         spec = self.config.model_spec(model)
         spec.pop("layers")
         params = self._scored(dataset, task, section, version)
-        params["options"]["label_texts"] = self.config.label_texts(dataset, task)
+        params["options"]["label_texts"] = self.label_texts(dataset, task)
         package = sampled_hash(self.files_of(model, "package"))
         return params | {"spec": spec, "package": package}
 
@@ -176,14 +176,24 @@ class Plan(Artifacts):
             tasks = self.config.tasks(dataset)
             for task in [*tasks, *([PATH_TASK] if len(tasks) > 1 else [])]:
                 names = {"dataset": dataset, "task": task, "model": model}
-                files = {"folder": f"results/datasets/{dataset}", "methods": self.methods(**names)}
-                entries.append(names | files)
+                for methods in [self.methods(**names), *self.reranked_comparisons(**names)]:
+                    entries.append(self._compared_entry(names, methods))
+        for dataset in self.datasets:
+            for task in self.config.tasks(dataset):
+                for holder in self.holders(dataset, task):
+                    names = {"dataset": dataset, "task": task, "model": holder}
+                    for methods in self.reranked_comparisons(**names):
+                        entries.append(self._compared_entry(names, methods))
         return entries
+
+    def _compared_entry(self, names: dict, methods: list[dict]) -> dict:
+        folder = f"results/datasets/{names['dataset']}"
+        return names | {"folder": folder, "methods": methods}
 
     def summary_entries(self) -> list[dict]:
         """What the summary reads: an entry per cell, and one for the paths of a hierarchy.
 
-        The baseline that reads no model has entries of its own.
+        The baseline that reads no model and scores made elsewhere have entries of their own.
         """
         entries = []
         for dataset, model in self.pairs:
@@ -195,22 +205,33 @@ class Plan(Artifacts):
         if "tfidf" in self.config.baselines:
             for dataset in self.datasets:
                 entries += [
-                    self._named_entry(dataset, task, NO_MODEL)
-                    | {"baselines": [self._runs(dataset, task, NO_MODEL, "tfidf", {None: "tfidf"})]}
+                    self._held_entry(dataset, task, NO_MODEL, "tfidf")
                     for task in self.config.tasks(dataset)
                 ]
                 if len(self.config.tasks(dataset)) > 1:
                     entries.append(self._path_entry(dataset, NO_MODEL))
+        for name, given in self.config.scores.items():
+            entries.append(self._held_entry(given.dataset, self.given_task(name), name, GIVEN))
         return entries
 
+    def _held_entry(self, dataset: str, task: str, holder: str, method: str) -> dict:
+        """Of a method whose results stand under a name in the place of a model."""
+        baselines = [self._runs(dataset, task, holder, method, {None: method})]
+        baselines += self.reranked_baselines(dataset, task, holder)
+        return self._named_entry(dataset, task, holder) | {"baselines": baselines}
+
     def _named_entry(self, dataset: str, task: str, model: str) -> dict:
-        source = None if model == NO_MODEL else self.config.model_spec(model)["path"]
+        if model in self.config.scores:
+            source = self.config.scores[model].path
+        else:
+            source = None if model == NO_MODEL else self.config.model_spec(model)["path"]
         return {"dataset": dataset, "task": task, "model": model, "source": source}
 
     def _path_entry(self, dataset: str, model: str) -> dict:
         if model == NO_MODEL:
             path = f"results/predictions/{dataset}/{PATH_TASK}/{NO_MODEL}/tfidf.h5"
             methods = [{"method": "tfidf", "variant": None, "paths": [path]}]
+            methods += self.reranked_methods(dataset, PATH_TASK, NO_MODEL)
         else:
             methods = [
                 method
@@ -230,7 +251,8 @@ class Plan(Artifacts):
             "baselines": [
                 self._runs(dataset, task, model, method, files)
                 for method, files in self.baselines(dataset, task, model).items()
-            ],
+            ]
+            + self.reranked_baselines(dataset, task, model),
         }
 
     def _runs(self, dataset: str, task: str, model: str, method: str, files: dict) -> dict:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from probeline.activations.names import layers_of, shard_names
 from probeline.config import Config, Origin
-from probeline.data.paths import local_folder, source_files, source_fingerprint
+from probeline.data.label_text_file import read_label_texts
+from probeline.data.paths import local_folder, resolve_path, source_files, source_fingerprint
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, ModelSource, read_shape, resolve
-from probeline.models.weights import model_files
+from probeline.models.weights import embedder_files, model_files
 
 
 class Sources:
@@ -37,6 +38,7 @@ class Sources:
         self.compared = config.compared_origins()
         self.shapes: dict[str, ModelShape] = {}
         self._sources: dict[str, tuple[list[str], str | None]] = {}
+        self._label_texts: dict[tuple[str, str], dict[str, list[str]]] = {}
         self._read_all()
 
     def _read_all(self) -> None:
@@ -55,8 +57,42 @@ class Sources:
                 self._sources[dataset] = self._source(dataset)
             except ProbelineError as error:
                 problems.append(f"datasets.{dataset}: {error}")
+        problems += self._label_problems() + self._given_problems() + self._embedder_problems()
         if problems:
             raise ConfigError(problems)
+
+    def _label_problems(self) -> list[str]:
+        """Read the files that give labels their texts; what is wrong with them."""
+        problems = []
+        for dataset in self.datasets:
+            for task in self.config.tasks(dataset):
+                given = self.config.label_texts(dataset, task)
+                if isinstance(given, str):
+                    try:
+                        given = read_label_texts(resolve_path(given, self.data_root))
+                    except ProbelineError as error:
+                        problems.append(f"datasets.{dataset}.label_texts: {error}")
+                        continue
+                self._label_texts[dataset, task] = given
+        return problems
+
+    def _given_problems(self) -> list[str]:
+        problems = []
+        for name in self.config.scores:
+            try:
+                self.given_file(name)
+            except ProbelineError as error:
+                problems.append(f"scores.{name}.path: {error}")
+        return problems
+
+    def _embedder_problems(self) -> list[str]:
+        if not self.config.lrsl.sources:
+            return []
+        try:
+            self.embedder_files("folder")
+        except ProbelineError as error:
+            return [f"lrsl.embedder: {error}"]
+        return []
 
     def _check_layers(self, model: str) -> None:
         layers = self.config.probe.layers
@@ -112,6 +148,29 @@ class Sources:
     def dataset_source(self, dataset: str) -> str | None:
         """What stands for the files of a folder, which are too many to name; else None."""
         return self._sources[dataset][1]
+
+    def label_texts(self, dataset: str, task: str) -> dict[str, list[str]]:
+        """Texts that are given for labels of a task, in the configuration or a file."""
+        return self._label_texts[dataset, task]
+
+    def given_file(self, name: str) -> str:
+        """File of scores that were made elsewhere."""
+        path = resolve_path(self.config.scores[name].path, self.data_root)
+        if not path.is_file():
+            raise ProbelineError(f"{path}: no such file")
+        return named(path)
+
+    def _embedder(self) -> ModelSource:
+        return resolve(self.config.lrsl.embedder, self.config.lrsl.revision)
+
+    def embedder_files(self, kind: str) -> list[Path]:
+        """Files of the embedder in a source of one kind: "folder" or "package"."""
+        source = self._embedder()
+        return embedder_files(source.folder) if source.kind == kind else []
+
+    @property
+    def embedder_is_fetched(self) -> bool:
+        return bool(self.config.lrsl.sources) and self._embedder().kind == "hub"
 
     def _own_spec(self, model: str) -> dict:
         """Settings of a model with a path: itself, or the one that it is fine-tuned from."""

@@ -1,0 +1,199 @@
+rule given:
+    """Scores that were made elsewhere, as predictions."""
+    input:
+        dataset=dataset_artifacts,
+        scores=lambda wildcards: plan.given_file(wildcards.model),
+    output:
+        predictions="results/predictions/{dataset}/{task}/{model}/given.h5",
+        scores="results/scores/{dataset}/{task}/{model}/given.json",
+    log:
+        "logs/given/{dataset}/{task}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        lambda wildcards: plan.given_params(wildcards.model),
+    script:
+        "../scripts/given.py"
+
+
+rule fetch_embedder:
+    """Bring a hub embedder into the local cache and pin its commit."""
+    output:
+        "results/lrsl/embedder.json",
+    log:
+        "logs/fetch_embedder.log",
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        {"path": plan.config.lrsl.embedder, "revision": plan.config.lrsl.revision},
+    script:
+        "../scripts/fetch_embedder.py"
+
+
+rule crossfit:
+    """Logits of the training texts by classifiers that have not seen them."""
+    input:
+        unpack(
+            lambda wildcards: {
+                "dataset": dataset_artifacts(wildcards),
+                **plan.crossfit_inputs(**wildcards),
+            }
+        ),
+    output:
+        "results/lrsl/{dataset}/{task}/{model}/{source}/crossfit.h5",
+    log:
+        "logs/crossfit/{dataset}/{task}/{model}/{source}.log",
+    benchmark:
+        "results/benchmarks/crossfit/{dataset}/{task}/{model}/{source}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+    params:
+        lambda wildcards: plan.crossfit_params(**wildcards),
+    script:
+        "../scripts/crossfit.py"
+
+
+rule triplets:
+    """A text, its label's text, the text of a wrong label that the classifier ranks high."""
+    input:
+        dataset=dataset_artifacts,
+        predictions="results/predictions/{dataset}/{task}/{model}/{source}.h5",
+        crossfit=lambda wildcards: plan.crossfitted(**wildcards),
+    output:
+        "results/lrsl/{dataset}/{task}/{model}/{source}/triplets.parquet",
+    log:
+        "logs/triplets/{dataset}/{task}/{model}/{source}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        lambda wildcards: plan.triplets_params(wildcards.dataset, wildcards.task),
+    script:
+        "../scripts/triplets.py"
+
+
+rule embed:
+    """Tune the sentence embedding, so that texts are close to what their labels mean."""
+    input:
+        dataset=dataset_artifacts,
+        triplets="results/lrsl/{dataset}/{task}/{model}/{source}/triplets.parquet",
+        embedder=plan.embedder_inputs,
+        pinned=plan.embedder_pin,
+    output:
+        folder=directory("results/lrsl/{dataset}/{task}/{model}/{source}/embedding/{seed}"),
+        identity="results/lrsl/{dataset}/{task}/{model}/{source}/embedding/{seed}.json",
+    log:
+        "logs/embed/{dataset}/{task}/{model}/{source}/{seed}.log",
+    benchmark:
+        "results/benchmarks/embed/{dataset}/{task}/{model}/{source}/{seed}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+    params:
+        lambda wildcards: plan.tune_params(wildcards.dataset, wildcards.task),
+    script:
+        "../scripts/embed.py"
+
+
+rule rerank:
+    """Rerank hard texts by the meaning of their labels, as validation chooses; report it."""
+    input:
+        dataset=dataset_artifacts,
+        predictions="results/predictions/{dataset}/{task}/{model}/{source}.h5",
+        tuned=lambda wildcards: plan.tuned(**wildcards),
+        embedder=plan.embedder_inputs,
+        pinned=plan.embedder_pin,
+    output:
+        folder=directory("results/lrsl/{dataset}/{task}/{model}/{source}/reranker/{seed}"),
+        predictions="results/predictions/{dataset}/{task}/{model}/lrsl-{source}-{seed}.h5",
+        scores="results/scores/{dataset}/{task}/{model}/lrsl-{source}-{seed}.json",
+        report="results/lrsl/{dataset}/{task}/{model}/{source}/report/{seed}.json",
+        examples=report(
+            "results/lrsl/{dataset}/{task}/{model}/{source}/examples/{seed}.csv",
+            caption="../report/examples.rst",
+            category="Reranking",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "source": "{source}",
+                "seed": "{seed}",
+            },
+        ),
+    log:
+        "logs/rerank/{dataset}/{task}/{model}/{source}/{seed}.log",
+    benchmark:
+        "results/benchmarks/rerank/{dataset}/{task}/{model}/{source}/{seed}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+    params:
+        lambda wildcards: plan.rerank_params(wildcards.dataset, wildcards.task),
+    script:
+        "../scripts/rerank.py"
+
+
+rule lrsl_ablations:
+    """Every part of a reranking with and without: tuning, hard texts only, power, k."""
+    input:
+        dataset=dataset_artifacts,
+        predictions="results/predictions/{dataset}/{task}/{model}/{source}.h5",
+        crossfit=lambda wildcards: plan.crossfitted(
+            wildcards.dataset, wildcards.task, wildcards.model, wildcards.source
+        ),
+        tuned=lambda wildcards: plan.tuned(**wildcards),
+        embedder=plan.embedder_inputs,
+        pinned=plan.embedder_pin,
+    output:
+        "results/lrsl/{dataset}/{task}/{model}/{source}/ablations/{seed}.parquet",
+    log:
+        "logs/lrsl_ablations/{dataset}/{task}/{model}/{source}/{seed}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+    params:
+        lambda wildcards: plan.ablations_params(wildcards.dataset, wildcards.task),
+    script:
+        "../scripts/lrsl_ablations.py"
+
+
+rule lrsl_figure:
+    """The score by the share of texts that are reranked."""
+    input:
+        lambda wildcards: plan.reports(**wildcards),
+    output:
+        svg=report(
+            "results/figures/{dataset}/{task}/{model}/lrsl-{source}.svg",
+            caption="../report/reranked.rst",
+            category="Reranking",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "source": "{source}",
+            },
+        ),
+        png="results/figures/{dataset}/{task}/{model}/lrsl-{source}.png",
+    log:
+        "logs/lrsl_figure/{dataset}/{task}/{model}/{source}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        {"version": versions.FIGURES},
+    script:
+        "../scripts/lrsl_figure.py"

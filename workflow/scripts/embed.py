@@ -1,0 +1,26 @@
+from pathlib import Path
+
+from probeline.workflow.job import job
+
+with job(snakemake):
+    from probeline.workflow.models import offline_embedder
+
+    settings = snakemake.params[0]
+    pinned = snakemake.input.get("pinned")
+    spec = offline_embedder(settings["embedder"], pinned, snakemake.threads)
+
+    from probeline.lrsl.stage_embed import embed
+
+    names = dict(snakemake.wildcards.items())
+    embed(
+        Path(snakemake.input.dataset[0]).parent,
+        snakemake.wildcards.task,
+        snakemake.input.triplets,
+        spec,
+        snakemake.output.folder,
+        snakemake.output.identity,
+        # Outside the declared outputs, which Snakemake deletes when a job fails.
+        Path(".probeline", "embed", *names.values()),
+        settings,
+        int(snakemake.wildcards.seed),
+    )
