@@ -1,0 +1,232 @@
+"""Forms of reranking: a label's probability p and the similarity s of the text to its meaning.
+
+`prob`             p * s^power, the paper's form for language models with the power free
+`paper-logits`     z * s^power on raw logits, the paper's form for encoders; a similarity above 0
+                   pulls a negative logit up, which the other forms do not have
+`paper-banking77`  p * s^3 with the row's largest similarity set to 1
+`mix`              (1 - weight) * log p + weight * power * log s
+
+Similarities below 0 count as 0, so that an even power gives no bonus. What is computed is in log
+space. Only the candidates are reranked, and share the probability they had together: the winner
+comes from them, since their mean is no lower than any other label's probability.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from probeline.errors import ProbelineError, one_of
+
+FORMS = ("prob", "paper-logits", "paper-banking77", "mix")
+# exp of it is 0, yet it is finite and keeps the order of labels that have it.
+_LOG_ZERO = -1e4
+# The largest log-probability whose complement is not 0.
+_LOG_ONE = -1e-300
+# Rows at a time, so that what is computed stays in the cache.
+_ROWS = 2048
+_CUBE = 3.0
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a row is reranked.
+
+    Attributes
+    ----------
+    name : one of `FORMS`
+    power : float
+        Of the similarity, 0 or more; 3 in `paper-banking77`, whatever is given.
+    weight : float
+        Of the similarity in `mix`, from 0 to 1; the others do not read it.
+    candidates : int, optional
+        How many labels with the largest logits are reranked, ties with the last of them included;
+        default all.
+    """
+
+    name: str
+    power: float = 1.0
+    weight: float = 0.5
+    candidates: int | None = None
+
+    def __post_init__(self):
+        if self.name not in FORMS:
+            raise ProbelineError(f"lrsl.forms: {one_of(self.name, FORMS)}")
+        if self.power < 0:
+            raise ProbelineError(f"lrsl.powers: {self.power} is below 0; give 0 or more")
+        if not 0 <= self.weight <= 1:
+            raise ProbelineError(f"lrsl.weights: {self.weight} is not from 0 to 1")
+        if self.candidates is not None and self.candidates < 1:
+            raise ProbelineError(f"lrsl.candidates: {self.candidates} labels; give 1 or more")
+        if self.name == "paper-banking77":
+            object.__setattr__(self, "power", _CUBE)
+
+    @classmethod
+    def nothing(cls) -> Form:
+        """The form that changes nothing."""
+        return cls("prob", power=0.0)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it leaves every probability as it is."""
+        return self.weight == 0 if self.name == "mix" else self.power == 0
+
+
+def rerank(
+    logits: np.ndarray,
+    similarity: np.ndarray,
+    form: Form,
+    multilabel: bool = False,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """Rerank every row.
+
+    A row whose candidates all have a similarity of 0 or less keeps its probabilities.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (n, K)
+    similarity : ndarray, shape (n, K)
+        Cosines.
+    form : Form
+    multilabel : bool
+    temperature : float
+        Divides the logits.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, K)
+        Finite log-probabilities that sum to one; of several labels the logit of each, whose
+        threshold is no longer 0.
+
+    Raises
+    ------
+    ProbelineError
+        If the shapes differ, or there are fewer labels than candidates.
+    """
+    if logits.shape != similarity.shape:
+        raise ProbelineError(
+            f"lrsl: logits of shape {logits.shape} and similarities of shape {similarity.shape}; "
+            "both need one row per text and one column per label"
+        )
+    if form.candidates is not None and form.candidates > logits.shape[1]:
+        raise ProbelineError(
+            f"lrsl.k: {form.candidates} candidates of a task with {logits.shape[1]} classes; "
+            f"give at most {logits.shape[1]}"
+        )
+    result = np.empty(logits.shape, dtype=np.float32)
+    for start in range(0, len(logits), _ROWS):
+        rows = slice(start, start + _ROWS)
+        values = logits[rows].astype(np.float64) / temperature
+        result[rows] = _block(values, similarity[rows], form, multilabel)
+    return result
+
+
+def apply(
+    logits: np.ndarray,
+    hard: np.ndarray,
+    similarity_of_hard: np.ndarray,
+    form: Form,
+    multilabel: bool = False,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """Rerank the hard rows.
+
+    The results stay logits at the classifier's own scale: softmax (or sigmoid) of them divided by
+    the temperature are probabilities of hard and easy rows alike.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (n, K)
+    hard : ndarray of bool, shape (n,)
+    similarity_of_hard : ndarray, shape (h, K)
+        Of the hard rows alone.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, K)
+        Rows that are not hard are the input's bit for bit, as all are if the form does nothing.
+    """
+    result = logits.astype(np.float32)
+    if form.is_nothing or not hard.any():
+        return result
+    changed = rerank(logits[hard], similarity_of_hard, form, multilabel, temperature)
+    result[hard] = changed * np.float32(temperature)
+    return result
+
+
+def _block(z: np.ndarray, similarity: np.ndarray, form: Form, multilabel: bool) -> np.ndarray:
+    """Rows that fit into the cache: the result for all labels, its candidates replaced."""
+    result = z.copy() if multilabel else z - _log_sum(z, np.ones_like(z, dtype=bool))
+    if form.is_nothing:
+        return result
+    columns, valid = top(z, form.candidates)
+    s = np.take_along_axis(similarity, columns, axis=1).astype(np.float64).clip(0, 1)
+    s *= valid
+    mine, own = (np.take_along_axis(values, columns, axis=1) for values in (z, result))
+    scores = (_logits_of_each if multilabel else _shared)(mine, own, s, valid, form)
+    usable = valid & (s.max(axis=1, keepdims=True) > 0)
+    np.put_along_axis(result, columns, np.where(usable, scores, own), axis=1)
+    return result
+
+
+def top(logits: np.ndarray, candidates: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the largest logits of each row, in no order.
+
+    Labels that tie with the last of them belong to them, so that the order of the labels says
+    nothing.
+
+    Returns
+    -------
+    columns : ndarray of int64, shape (n, m)
+    valid : ndarray of bool, shape (n, m)
+        Which of them are candidates: rows have different numbers where there are ties.
+    """
+    n, classes = logits.shape
+    if candidates is None or candidates >= classes:
+        columns = np.broadcast_to(np.arange(classes), (n, classes))
+        return columns, np.ones((n, classes), dtype=bool)
+    last = np.partition(logits, classes - candidates, axis=1)[:, classes - candidates, None]
+    most = int((logits >= last).sum(axis=1).max(initial=candidates))
+    if most == classes:
+        columns = np.broadcast_to(np.arange(classes), (n, classes))
+    else:
+        columns = np.argpartition(logits, classes - most, axis=1)[:, -most:]
+    return columns, np.take_along_axis(logits, columns, axis=1) >= last
+
+
+def _shared(z, own, s, valid, form: Form) -> np.ndarray:
+    """Log-probabilities of candidates, which have together what they had before."""
+    scores = z * s**form.power if form.name == "paper-logits" else _log_scores(own, s, form)
+    return scores - _log_sum(scores, valid) + _log_sum(own, valid)
+
+
+def _logits_of_each(z, own, s, valid, form: Form) -> np.ndarray:
+    """Logits of candidates, each a yes or no of its own."""
+    if form.name == "paper-logits":
+        return z * s**form.power
+    log_p = np.minimum(_log_scores(-np.logaddexp(0, -z), s, form), _LOG_ONE)
+    return log_p - np.log(-np.expm1(log_p))
+
+
+def _log_scores(log_p: np.ndarray, s: np.ndarray, form: Form) -> np.ndarray:
+    if form.name == "paper-banking77":
+        s = np.where(s == s.max(axis=1, keepdims=True), (s > 0).astype(s.dtype), s)
+    if form.name == "mix":
+        return (1 - form.weight) * log_p + _times_log(form.weight * form.power, s)
+    return log_p + _times_log(form.power, s)
+
+
+def _times_log(factor: float, s: np.ndarray) -> np.ndarray:
+    """factor * log s, with 0^0 = 1."""
+    if factor == 0:
+        return np.zeros_like(s)
+    return np.where(s > 0, factor * np.log(np.where(s > 0, s, 1.0)), _LOG_ZERO)
+
+
+def _log_sum(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """log of the sum of exp over the valid columns; shape (n, 1)."""
+    values = np.where(valid, values, -np.inf)
+    highest = values.max(axis=1, keepdims=True)
+    return highest + np.log(np.exp(values - highest).sum(axis=1, keepdims=True))

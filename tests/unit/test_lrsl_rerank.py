@@ -1,0 +1,227 @@
+"""Every form against one text at a time, by hand on three classes, and its corner cases."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reranking import reranked_labels, reranked_text, rows
+
+from probeline.errors import ProbelineError
+from probeline.lrsl.rerank import FORMS, Form, apply, rerank
+from probeline.lrsl.temperature import probabilities
+
+ALL_FORMS = [
+    Form(name, power, weight, candidates)
+    for name in FORMS
+    for power in (0.5, 1.0, 2.0, 3.0)
+    for weight in (0.3, 1.0)
+    for candidates in (None, 1, 3, 7)
+    if (weight == 0.3 or name == "mix") and (power == 1.0 or name != "paper-banking77")
+]
+
+
+@pytest.mark.parametrize("form", ALL_FORMS, ids=str)
+@pytest.mark.parametrize("temperature", [1.0, 1.8])
+def test_one_text_at_a_time(form, temperature):
+    logits, similarity = rows(0)
+    found = rerank(logits, similarity, form, temperature=temperature)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    expected = [
+        reranked_text(z, s, form, temperature)
+        for z, s in zip(logits.tolist(), similarity.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(np.exp(found.astype(np.float64)), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(np.exp(found.astype(np.float64)).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ALL_FORMS, ids=str)
+@pytest.mark.parametrize("temperature", [1.0, 1.8])
+def test_several_labels_one_text_at_a_time(form, temperature):
+    logits, similarity = rows(1)
+    found = rerank(logits, similarity, form, multilabel=True, temperature=temperature)
+    assert np.isfinite(found).all()
+    expected = [
+        reranked_labels(z, s, form, temperature)
+        for z, s in zip(logits.tolist(), similarity.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(probabilities(found, True), expected, rtol=1e-5, atol=1e-9)
+
+
+# p is 1/2, 1/4, 1/4; negative logits, since log-probabilities are logits.
+LOGITS = np.log(np.array([[0.5, 0.25, 0.25]])).astype(np.float32)
+SIMILAR = np.array([[0.25, 1.0, -0.5]], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "form, expected",
+    [
+        # 1/8, 1/4, 0
+        (Form("prob", 1.0), [1 / 3, 2 / 3, 0]),
+        # 1/32, 1/4, 0: an even power gives no bonus for a negative cosine.
+        (Form("prob", 2.0), [1 / 9, 8 / 9, 0]),
+        # 1/128, 1/4, 0
+        (Form("paper-banking77"), [1 / 33, 32 / 33, 0]),
+        # exp(-ln 2 / 4), exp(-ln 4), exp(0): a negative logit times a small number comes first.
+        (
+            Form("paper-logits", 1.0),
+            [v / (2**-0.25 + 1 / 4 + 1) for v in (2**-0.25, 1 / 4, 1)],
+        ),
+        # sqrt(1/8), sqrt(1/4), 0
+        (Form("mix", 1.0, 0.5), [1 / (1 + math.sqrt(2)), math.sqrt(2) / (1 + math.sqrt(2)), 0]),
+        # 1/2 and 1/4 have 3/4 together, 1/8 and 1/4 share it; the last one is not reranked.
+        (Form("prob", 1.0, candidates=1), [0.5, 0.25, 0.25]),
+    ],
+)
+def test_three_classes_by_hand(form, expected):
+    found = np.exp(rerank(LOGITS, SIMILAR, form).astype(np.float64))
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+def test_candidates_share_what_they_had():
+    logits = np.log([[0.5, 0.3, 0.2]])
+    found = np.exp(rerank(logits, SIMILAR, Form("prob", 1.0, candidates=2)))[0]
+    np.testing.assert_allclose(found, [0.8 * 0.125 / 0.425, 0.8 * 0.3 / 0.425, 0.2], atol=1e-6)
+
+
+def test_several_labels_by_hand():
+    logits = np.log([[1.0, 3.0, 1 / 3]])
+    found = probabilities(rerank(logits, SIMILAR, Form("prob", 1.0), multilabel=True), True)
+    np.testing.assert_allclose(found, [[0.125, 0.75, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("candidates", [None, 2])
+def test_no_similarity_above_zero_keeps_the_row(name, multilabel, candidates):
+    logits, similarity = rows(2)
+    none = -np.abs(similarity)
+    none[::2] = 0
+    found = rerank(logits, none, Form(name, 2.0, candidates=candidates), multilabel)
+    np.testing.assert_allclose(
+        probabilities(found, multilabel), probabilities(logits, multilabel), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("form", [Form("prob", 0.0), Form("mix", 2.0, 0.0), Form.nothing()])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_without_power_the_probabilities_stay(form, multilabel):
+    logits, similarity = rows(3)
+    assert form.is_nothing
+    found = rerank(logits, similarity, form, multilabel, temperature=2.0)
+    np.testing.assert_allclose(
+        probabilities(found, multilabel), probabilities(logits, multilabel, 2.0), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["prob", "paper-logits", "mix"])
+@pytest.mark.parametrize("candidates", [None, 3])
+def test_without_power_the_order_stays(name, candidates):
+    logits, similarity = rows(4)
+    found = rerank(logits, similarity, Form(name, 0.0, candidates=candidates))
+    assert np.array_equal(found.argmax(axis=1), logits.argmax(axis=1))
+    if candidates is None:
+        assert np.array_equal(np.argsort(found), np.argsort(logits))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_what_is_not_hard_is_bit_for_bit_the_input(multilabel, temperature):
+    logits, similarity = rows(5)
+    hard = np.zeros(60, dtype=bool)
+    for form in (Form("prob"), Form("mix"), Form.nothing()):
+        none = apply(logits, hard, similarity[hard], form, multilabel, temperature)
+        assert none.tobytes() == logits.tobytes()
+        assert none is not logits
+    everything = ~hard
+    kept = apply(logits, everything, similarity, Form.nothing(), multilabel, temperature)
+    assert kept.tobytes() == logits.tobytes()
+    hard[[3, 40, 59]] = True
+    some = apply(logits, hard, similarity[hard], Form("prob"), multilabel, temperature)
+    assert some[~hard].tobytes() == logits[~hard].tobytes()
+    every = rerank(logits, similarity, Form("prob"), multilabel, temperature)
+    np.testing.assert_allclose(
+        probabilities(some[hard], multilabel, temperature),
+        probabilities(every[hard], multilabel),
+        rtol=1e-5,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.4, 3.0])
+@pytest.mark.parametrize("candidates", [None, 3])
+def test_temperature_with_a_free_power_changes_no_winner(temperature, candidates):
+    logits, similarity = rows(6, n=400)
+    for power in (0.5, 1.0, 2.0, 3.0):
+        plain = rerank(logits, similarity, Form("prob", power * temperature, 0.5, candidates))
+        cooled = rerank(
+            logits, similarity, Form("prob", power, 0.5, candidates), temperature=temperature
+        )
+        assert np.array_equal(plain.argmax(axis=1), cooled.argmax(axis=1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(ALL_FORMS),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_order_of_labels_says_nothing(seed, form, multilabel, ties):
+    logits, similarity = rows(seed, n=20)
+    if ties:
+        logits, similarity = np.round(logits / 3), np.round(similarity, 1)
+    order = np.random.default_rng(seed).permutation(7)
+    plain = rerank(logits, similarity, form, multilabel)
+    shuffled = rerank(logits[:, order], similarity[:, order], form, multilabel)
+    np.testing.assert_allclose(shuffled, plain[:, order], rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(ALL_FORMS))
+def test_the_winner_comes_from_the_candidates(seed, form):
+    logits, similarity = rows(seed, n=20)
+    wanted = form.candidates or 7
+    ranks = np.argsort(np.argsort(-logits, axis=1), axis=1)
+    winner = rerank(logits, similarity, form).argmax(axis=1)
+    assert (ranks[np.arange(20), winner] < wanted).all()
+
+
+@pytest.mark.parametrize("form", ALL_FORMS, ids=str)
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_extreme_logits_stay_finite(form, multilabel):
+    logits = np.array([[900, -900, 0, 1, 2, 3, 899], [-1e4] * 6 + [0]], dtype=np.float32)
+    similarity = np.array([[-1, 1, 0.5, 0, 0, 0, 1], [1.0000001] * 7], dtype=np.float32)
+    assert np.isfinite(rerank(logits, similarity, form, multilabel)).all()
+
+
+def test_more_rows_than_a_block_and_no_row():
+    logits, similarity = rows(8, n=5000)
+    form = Form("prob", 2.0, candidates=3)
+    whole = rerank(logits, similarity, form)
+    alone = np.concatenate(
+        [rerank(logits[i : i + 1], similarity[i : i + 1], form) for i in (0, 4999)]
+    )
+    np.testing.assert_array_equal(whole[[0, 4999]], alone)
+    assert rerank(logits[:0], similarity[:0], form).shape == (0, 7)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Form("probs"), r"^lrsl\.forms: 'probs' .* mean 'prob'"),
+        (lambda: Form("prob", -1.0), r"^lrsl\.powers: -1.0 is below 0"),
+        (lambda: Form("mix", 1.0, 1.5), r"^lrsl\.weights: 1.5 is not from 0 to 1"),
+        (lambda: Form("prob", candidates=0), r"^lrsl\.candidates: 0 labels"),
+        (
+            lambda: rerank(*rows(0), Form("prob", candidates=8)),
+            r"^lrsl\.k: 8 candidates of a task with 7 classes; give at most 7$",
+        ),
+        (lambda: rerank(rows(0)[0], rows(0)[1][:, :6], Form("prob")), r"\(60, 7\) .* \(60, 6\)"),
+    ],
+)
+def test_refused_in_one_line(make, words):
+    with pytest.raises(ProbelineError, match=words):
+        make()
