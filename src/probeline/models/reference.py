@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probeline.errors import ProbelineError
-from probeline.models.families import Family, family_of
+from probeline.models.families import FAMILIES, Family, family_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -149,6 +149,12 @@ def read_config(folder: Path, where: str) -> dict:
     if not isinstance(config, dict):
         raise ProbelineError(f"{path}: expected a JSON object")
     return config
+
+
+def max_positions(config: Mapping) -> int | None:
+    """Most tokens per text, from a config.json; None where it has no limit or is of no family."""
+    family = FAMILIES.get(config.get("model_type"))
+    return _max_positions(config, family, "config.json") if family else None
 
 
 def hub_cache() -> Path:

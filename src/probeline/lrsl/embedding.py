@@ -1,0 +1,229 @@
+"""Sentence embeddings of texts and labels by sentence-transformers (Reimers and Gurevych 2019)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probeline.errors import ProbelineError
+from probeline.lrsl.label_vectors import HOW, LabelVectors, label_vectors
+from probeline.models.reference import ModelSource, read_config, resolve
+from probeline.models.weights import check_safetensors, files_hash, model_files, weight_files
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["HOW", "Embedder", "LabelVectors", "joined", "label_vectors", "load_embedder"]
+
+logger = logging.getLogger(__name__)
+
+MODULES = "modules.json"
+# Texts per forward pass; a CPU is no faster with more.
+_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A sentence-transformers model on its device.
+
+    Attributes
+    ----------
+    path : str
+        The model as the user wrote it.
+    source : ModelSource
+    model : sentence_transformers.SentenceTransformer
+        Weights are float32.
+    """
+
+    path: str
+    source: ModelSource
+    model: SentenceTransformer
+
+    @property
+    def width(self) -> int:
+        """Columns of an embedding."""
+        return int(self.model.get_embedding_dimension())
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens per text, special tokens included."""
+        return self.model.max_seq_length
+
+    @cached_property
+    def identity(self) -> str:
+        """`{hash}-{max_length}`: 16 hexadecimal digits of the SHA-256 over all files that decide an
+        embedding, the same wherever these lie, and the tokens per text.
+
+        The files are read when it is first asked for.
+        """
+        return files_hash(_deciding_files(self.source.folder)) + f"-{self.max_length}"
+
+    def encode(self, texts: Sequence[str], what: str | None = None) -> np.ndarray:
+        """Embed texts, those of similar length together.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        what : str, optional
+            Shown with the progress; none is shown without it.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, width)
+            Rows of length 1.
+        """
+        from probeline.activations.progress import Progress
+
+        found = np.zeros((len(texts), self.width), dtype=np.float32)
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        size = _BATCH[self.model.device.type]
+        with Progress(what, len(texts)) if what else nullcontext() as progress:
+            for start in range(0, len(order), size):
+                rows = order[start : start + size]
+                found[rows] = self.model.encode(
+                    [texts[row] for row in rows],
+                    batch_size=size,
+                    show_progress_bar=False,
+                    normalize_embeddings=True,
+                )
+                if progress is not None:
+                    progress.step(len(rows))
+        return found
+
+
+def load_embedder(spec: Mapping) -> Embedder:
+    """Load a sentence-transformers model, or a plain transformer with mean pooling.
+
+    Parameters
+    ----------
+    spec : mapping
+        `path`: a folder, `package:<import name>/<path>`, or a hub id that is in the local cache;
+        `revision`, `max_length`, `device`, all optional.
+
+    Raises
+    ------
+    ProbelineError
+        If there is no model, it is half-copied or cannot be loaded, its parts are other code than
+        sentence-transformers' own, or `max_length` is above its positions.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from probeline.models.devices import resolve_device
+    from probeline.models.load import quiet, reason
+
+    path = spec["path"]
+    source = _source(path, spec.get("revision"))
+    _check_files(source.folder, path)
+    device = resolve_device(spec.get("device") or "auto")
+    try:
+        with quiet():
+            model = SentenceTransformer(
+                str(source.folder),
+                device=device.type,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": "float32"},
+            )
+    except Exception as error:  # modules fail in as many ways as there are modules
+        raise ProbelineError(
+            f"lrsl.embedder: {path} cannot be loaded: {reason(error)}; expected a folder written "
+            "by sentence-transformers' save_pretrained, or a transformer's"
+        ) from error
+    if not (source.folder / MODULES).is_file():
+        logger.info("%s: no %s, so it is a transformer with mean pooling", path, MODULES)
+    _set_max_length(model, spec.get("max_length"), path)
+    return Embedder(path, source, model)
+
+
+def joined(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
+    """One text to embed for each text or pair: the second on a line of its own."""
+    if pairs is None:
+        return list(texts)
+    return [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)]
+
+
+def _source(path: str, revision: str | None) -> ModelSource:
+    try:
+        source = resolve(path, revision)
+    except ProbelineError as error:
+        raise ProbelineError(f"lrsl.embedder: {error}") from None
+    if source.folder is None:
+        raise ProbelineError(
+            f"lrsl.embedder: {path}{f' at {revision}' if revision else ''} is not in the local hub "
+            "cache; download it where there is a network, or give the path of a folder"
+        )
+    return source
+
+
+def _check_files(folder: Path, path: str) -> None:
+    """Refuse folders without a model, and half-copied weights, by name."""
+    try:
+        if not (folder / MODULES).is_file():
+            read_config(folder, path)
+            weight_files(folder, path)
+        for file in _deciding_files(folder):
+            if file.suffix == ".safetensors":
+                check_safetensors(file)
+    except ProbelineError as error:
+        raise ProbelineError(f"lrsl.embedder: {error}") from None
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    try:
+        listed = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        folders = [folder / module["path"] for module in listed]
+    except FileNotFoundError:
+        return [folder]
+    except (ValueError, TypeError, KeyError):
+        raise ProbelineError(f"{folder / MODULES}: not a list of modules") from None
+    return [folder, *(part for part in folders if part != folder)]
+
+
+def _deciding_files(folder: Path) -> list[Path]:
+    """The files that decide what the model computes; of weights in two formats the one read."""
+    found = [folder / MODULES] if (folder / MODULES).is_file() else []
+    for part in _module_folders(folder):
+        if not part.is_dir():
+            continue  # a module without settings, such as Normalize, has no folder in old copies
+        files = [file for file in model_files(part) if file.name != "training_args.bin"]
+        if any(file.suffix == ".safetensors" for file in files):
+            files = [file for file in files if file.suffix != ".bin"]
+        found += files + sorted(part.glob("*sentence*_config.json"))
+    return found + sorted(folder.glob("config_sentence_transformers.json"))
+
+
+def _set_max_length(model: SentenceTransformer, asked: int | None, path: str) -> None:
+    most = _most_tokens(model)
+    if asked is None:
+        # Tokenizers without a limit would let texts run over the last position.
+        if most is not None and (model.max_seq_length is None or model.max_seq_length > most):
+            model.max_seq_length = most
+        return
+    if most is not None and asked > most:
+        raise ProbelineError(
+            f"lrsl.max_length: {asked} is above the {most} positions of {path}; set it to at most "
+            f"{most}"
+        )
+    special = model.tokenizer.num_special_tokens_to_add(pair=False)
+    if asked <= special:
+        raise ProbelineError(
+            f"lrsl.max_length: {asked} leaves no room for text beside {special} special tokens; "
+            f"set it to {special + 1} or more"
+        )
+    model.max_seq_length = int(asked)
+
+
+def _most_tokens(model: SentenceTransformer) -> int | None:
+    """Positions of the transformer; None where it has no such limit, or is of unknown shape."""
+    from probeline.models.reference import max_positions
+
+    body = model.transformers_model
+    return None if body is None else max_positions(body.config.to_dict())
