@@ -147,7 +147,9 @@ def test_damaged_folders_are_one_line(folder, tmp_path):
     modules = json.loads((foreign / "modules.json").read_text())
     modules[1]["type"] = "mine.Pooling"
     (foreign / "modules.json").write_text(json.dumps(modules))
-    assert "trust_remote_code" in refused(load_embedder, {"path": str(foreign)})
+    assert "'mine.Pooling' is code from elsewhere" in refused(load_embedder, {"path": str(foreign)})
+    (foreign / "modules.json").write_text("[{}]")
+    assert "not a list of modules" in refused(load_embedder, {"path": str(foreign)})
 
 
 class Known:
@@ -227,7 +229,7 @@ def test_wrong_label_vectors_are_one_line():
 
 def test_pairs_are_one_text():
     assert joined(["a", "b"], None) == ["a", "b"]
-    assert joined(["a", "b"], ["c", "d"]) == ["a\nc", "b\nd"]
+    assert joined(["a", "b"], ["c", "d"]) == ["a c", "b d"]
 
 
 def test_importing_it_is_light():

@@ -26,6 +26,7 @@ __all__ = ["HOW", "Embedder", "LabelVectors", "joined", "label_vectors", "load_e
 logger = logging.getLogger(__name__)
 
 MODULES = "modules.json"
+OWN_CODE = "sentence_transformers."
 # Texts per forward pass; a CPU is no faster with more.
 _BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
 
@@ -144,10 +145,10 @@ def load_embedder(spec: Mapping) -> Embedder:
 
 
 def joined(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
-    """One text to embed for each text or pair: the second on a line of its own."""
+    """One text to embed for each text or pair: of a pair, both with a space between."""
     if pairs is None:
         return list(texts)
-    return [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)]
+    return [f"{text} {pair}" for text, pair in zip(texts, pairs, strict=True)]
 
 
 def _source(path: str, revision: str | None) -> ModelSource:
@@ -169,6 +170,7 @@ def _check_files(folder: Path, path: str) -> None:
         if not (folder / MODULES).is_file():
             read_config(folder, path)
             weight_files(folder, path)
+        _check_modules(folder)
         for file in _deciding_files(folder):
             if file.suffix == ".safetensors":
                 check_safetensors(file)
@@ -176,21 +178,31 @@ def _check_files(folder: Path, path: str) -> None:
         raise ProbelineError(f"lrsl.embedder: {error}") from None
 
 
-def _module_folders(folder: Path) -> list[Path]:
+def _modules(folder: Path) -> list[dict]:
+    """What modules.json lists: each with path and type. A plain transformer has one at its top."""
     try:
         listed = json.loads((folder / MODULES).read_text(encoding="utf-8"))
-        folders = [folder / module["path"] for module in listed]
+        return [{"path": module["path"], "type": str(module["type"])} for module in listed]
     except FileNotFoundError:
-        return [folder]
+        return [{"path": "", "type": OWN_CODE}]
     except (ValueError, TypeError, KeyError):
         raise ProbelineError(f"{folder / MODULES}: not a list of modules") from None
-    return [folder, *(part for part in folders if part != folder)]
+
+
+def _check_modules(folder: Path) -> None:
+    for module in _modules(folder):
+        if not module["type"].startswith(OWN_CODE):
+            raise ProbelineError(
+                f"{folder / MODULES}: its module '{module['type']}' is code from elsewhere, which "
+                f"is never run; expected modules of {OWN_CODE}*"
+            )
 
 
 def _deciding_files(folder: Path) -> list[Path]:
     """The files that decide what the model computes; of weights in two formats the one read."""
     found = [folder / MODULES] if (folder / MODULES).is_file() else []
-    for part in _module_folders(folder):
+    parts = [folder / module["path"] for module in _modules(folder)]
+    for part in dict.fromkeys([folder, *parts]):
         if not part.is_dir():
             continue  # a module without settings, such as Normalize, has no folder in old copies
         files = [file for file in model_files(part) if file.name != "training_args.bin"]
