@@ -33,9 +33,9 @@ def require_columns(path: object, columns: Sequence[str], present: Sequence[str]
 
 
 def read_delimited(
-    path: Path, columns: Sequence[str], delimiter: str, encodings: Sequence[str]
+    path: Path, columns: Sequence[str] | None, delimiter: str, encodings: Sequence[str]
 ) -> pa.Table:
-    """Read the named columns of a CSV or TSV file with a header line.
+    """Read the named columns, or with None all, of a CSV or TSV file with a header line.
 
     Every cell is text; nothing is taken for a missing value ("NA" is a text). Blank lines are
     skipped. A TSV is read with quoting (as spreadsheets and pandas write it) when the whole file
@@ -82,10 +82,11 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _delimited_rows(path: Path, reader, columns: Sequence[str]) -> pa.Table:
+def _delimited_rows(path: Path, reader, columns: Sequence[str] | None) -> pa.Table:
     header = next((row for row in reader if row), None)
     if header is None:
         raise ProbelineError(f"{path}: is empty; expected a header line with the column names")
+    columns = header if columns is None else columns
     require_columns(path, columns, header)
     places = [header.index(column) for column in columns]
     cells: list[list[str]] = [[] for _ in columns]
