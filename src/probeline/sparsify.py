@@ -67,14 +67,23 @@ def neuron_table(probes: Iterable[str | os.PathLike]) -> pa.Table:
         Columns `COLUMNS`, ordered by layer and rank (1 = most important). It holds for every eta:
         a neuron is kept at eta if its rank is at most `kept_count(cumulative of its layer, eta)`.
     """
+    return ranked_table(map(_layer_of, probes))
+
+
+def _layer_of(path: str | os.PathLike) -> tuple[str, str, int, np.ndarray]:
+    probe, meta = read_probe(path)
+    return meta["representation"], meta["pooling"], int(meta["layer"]), probe.coefficients
+
+
+def ranked_table(layers: Iterable[tuple[str, str, int, np.ndarray]]) -> pa.Table:
+    """As `neuron_table`, of (representation, pooling, layer, coefficients (p, K)) per probe."""
     parts = {name: [] for name in COLUMNS}
-    for path in probes:
-        probe, meta = read_probe(path)
-        neurons, importance, cumulative = rank_neurons(probe.coefficients)
+    for representation, pooling, layer, coefficients in layers:
+        neurons, importance, cumulative = rank_neurons(coefficients)
         m = len(neurons)
-        parts["representation"] += [meta["representation"]] * m
-        parts["pooling"] += [meta["pooling"]] * m
-        parts["layer"] += [int(meta["layer"])] * m
+        parts["representation"] += [representation] * m
+        parts["pooling"] += [pooling] * m
+        parts["layer"] += [layer] * m
         parts["neuron"] += neurons.tolist()
         parts["importance"] += importance.tolist()
         parts["rank"] += list(range(1, m + 1))
@@ -109,4 +118,9 @@ def read_neurons(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise ProbelineError(f"{path}: not a readable Parquet file: {error}") from None
     if tuple(table.column_names) != COLUMNS:
         raise ProbelineError(f"{path}: not a neuron table; expected columns {', '.join(COLUMNS)}")
+    return columns_of(table)
+
+
+def columns_of(table: pa.Table) -> dict[str, np.ndarray]:
+    """A neuron table as arrays by column name."""
     return {name: table[name].to_numpy(zero_copy_only=False) for name in COLUMNS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,11 +60,15 @@ def candidates(tables: Sequence[str | os.PathLike], etas: Sequence[float]) -> Ne
         One per (representation, pooling).
     etas : sequence of float, ascending
     """
+    return candidates_of(map(read_neurons, tables), etas)
+
+
+def candidates_of(tables: Iterable[Mapping[str, np.ndarray]], etas: Sequence[float]) -> Neurons:
+    """As `candidates`, of neuron tables that are read already: arrays by column name."""
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("representation", "pooling", "layer", "neuron", "level")
     }
-    for path in tables:
-        table = read_neurons(path)
+    for table in tables:
         for layer in np.unique(table["layer"]):
             here = np.flatnonzero(table["layer"] == layer)
             counts = np.array([kept_count(table["cumulative"][here], eta) for eta in etas])

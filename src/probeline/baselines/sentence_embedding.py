@@ -18,7 +18,7 @@ from probeline.probe.train import train_probe
 from probeline.results.predictions import shard_logits, write_predictions
 
 log = logging.getLogger(__name__)
-_SOLVER = {"standardize": False, "l1_ratio": 0.0, "tolerance": 1e-4, "max_iterations": 300}
+SOLVER = {"standardize": False, "l1_ratio": 0.0, "tolerance": 1e-4, "max_iterations": 300}
 
 
 def normalized(X: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def sentence_embedding(
     task = task_data(dataset, task_name, metric)
     X, meta = read_rows(shard, dataset, task)
     X = {split: normalized(values) for split, values in X.items()}
-    probe = train_probe(X, task, dict(options) | _SOLVER)
+    probe = train_probe(X, task, dict(options) | SOLVER)
     step = probe.step
     trained = time.perf_counter()
     logits = shard_logits(shard, dataset, lambda values: probe.logits(normalized(values)))

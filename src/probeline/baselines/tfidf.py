@@ -213,14 +213,16 @@ def tfidf(
     dataset = read_dataset(dataset_folder)
     task = task_data(dataset, task_name, metric)
     train = task.rows["train"]
-    vectorize = Vectorizer(*_texts(dataset, train), options)
-    X = {split: vectorize(*_texts(dataset, task.rows[split])) for split in ("train", "validation")}
+    vectorize = Vectorizer(*texts_of(dataset, train), options)
+    X = {
+        split: vectorize(*texts_of(dataset, task.rows[split])) for split in ("train", "validation")
+    }
     choice = choose(X, task, options)
     trained = time.perf_counter()
     linear, threshold = choice.linear, choice.evaluation.threshold
 
     def logits_of(rows: slice) -> np.ndarray:
-        features = vectorize(*_texts(dataset, np.arange(rows.start, rows.stop)))
+        features = vectorize(*texts_of(dataset, np.arange(rows.start, rows.stop)))
         return linear(features) - threshold
 
     logits = every_row(dataset, logits_of)
@@ -243,6 +245,7 @@ def tfidf(
     write_baseline(predictions, scores, dataset, task, logits, meta, cost, more)
 
 
-def _texts(dataset: Dataset, rows: np.ndarray) -> tuple[list[str], list[str] | None]:
+def texts_of(dataset: Dataset, rows: np.ndarray) -> tuple[list[str], list[str] | None]:
+    """Texts of some rows, and their second texts, or None."""
     first = [dataset.texts[row] for row in rows]
     return first, None if dataset.pairs is None else [dataset.pairs[row] for row in rows]

@@ -61,7 +61,7 @@ def build_classifier(
     dataset = read_dataset(dataset_folder, texts=False)
     task = task_data(dataset, task_name, metric)
     etas = sorted(etas)
-    found, slug_of = _all_candidates(grids)
+    found, slug_of = all_candidates(grids)
     result = {}
     for variant, rule in (("selected", options["select"]), ("smallest", "sparsest")):
         started = time.perf_counter()
@@ -100,7 +100,8 @@ def build_classifier(
     write_json(scores, result)
 
 
-def _all_candidates(grids: Mapping) -> tuple[list[Candidate], dict[int, str]]:
+def all_candidates(grids: Mapping) -> tuple[list[Candidate], dict[int, str]]:
+    """The candidates of all grids, and the slug of each by its id()."""
     found, slug_of = [], {}
     for slug, path in grids.items():
         candidates = read_grid(path)[0]
