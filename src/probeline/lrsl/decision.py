@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probeline.lrsl.hardness import certainty, is_hard
-from probeline.lrsl.rerank import Form, apply
+from probeline.lrsl.rerank import Form
 
 if TYPE_CHECKING:
     from probeline.lrsl.combiner import Combiner
@@ -61,9 +61,7 @@ class Decision:
             return np.full(len(logits), not self.idle)
         return is_hard(self.certainty(logits), self.threshold)
 
-    def apply(
-        self, logits: np.ndarray, selected: np.ndarray, similarity: np.ndarray
-    ) -> np.ndarray:
+    def apply(self, logits: np.ndarray, selected: np.ndarray, similarity: np.ndarray) -> np.ndarray:
         """Rerank the selected rows.
 
         Parameters

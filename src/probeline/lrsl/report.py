@@ -1,13 +1,20 @@
-"""What reranking changed: scores before and after, texts that were fixed and broken."""
+"""What reranking changed: scores before and after, texts that were fixed and broken.
+
+Examples are in `probeline.lrsl.examples`, the score by the share reranked in `lrsl.curve`.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+from probeline.errors import ProbelineError
+from probeline.lrsl.hardness import misclassified
+from probeline.probe.metrics import predict_codes, score
+from probeline.results.intervals import RESAMPLES, percentile_interval
+from probeline.results.resamples import resampled_scores
 
 if TYPE_CHECKING:
     from probeline.probe.task import TaskData
@@ -35,86 +42,127 @@ def compare(
     Returns
     -------
     dict
-        metric; texts, flagged, changed, fixed, broken (numbers of texts); `all` and `flagged_texts`
-        with before, after (the metric), accuracy_before, accuracy_after, and for `all` difference,
-        ci_low, ci_high (paired 95 % bootstrap). A part without texts, or that the metric cannot
-        score, has None. Plain values, fit for JSON.
+        metric; texts, flagged, and of `changes`; `all` and `hard` (the flagged texts), each with
+        before, after (the metric), accuracy_before, accuracy_after (of a multi-label task the share
+        of texts whose set of labels is right), difference, ci_low and ci_high (of the metric: the
+        paired 95 % bootstrap of `difference`). What has no texts, or no score, is None. Plain
+        values, fit for JSON.
     """
-    raise NotImplementedError
+    y = task.y[split]
+    return {
+        "metric": task.metric,
+        "texts": len(y),
+        "flagged": int(flagged.sum()),
+        **changes(task, split, before, after),
+        "all": _part(task, y, before, after, seed),
+        "hard": _part(task, y[flagged], before[flagged], after[flagged], seed),
+    }
+
+
+def changes(task: TaskData, split: str, before: np.ndarray, after: np.ndarray) -> dict[str, int]:
+    """Count texts whose answer is another (changed), right at last (fixed) or no more (broken).
+
+    The answer to a multi-label text is its set of labels.
+    """
+    was, now = (misclassified(values, task.y[split], task.multilabel) for values in (before, after))
+    return {
+        "changed": int(answers_differ(before, after, task.multilabel).sum()),
+        "fixed": int((was & ~now).sum()),
+        "broken": int((~was & now).sum()),
+    }
+
+
+def answers_differ(before: np.ndarray, after: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Whether two logits (n, K) of a text predict another label, or set of labels; bool (n,)."""
+    if multilabel:
+        return ((before > 0) != (after > 0)).any(axis=1)
+    return predict_codes(before) != predict_codes(after)
+
+
+def difference(
+    task: TaskData, y: np.ndarray, before: np.ndarray, after: np.ndarray, seed: int
+) -> dict[str, float | None]:
+    """The task's metric after minus before, with its paired 95 % percentile bootstrap interval.
+
+    Parameters
+    ----------
+    y : ndarray
+        Labels of the texts, as in `task.y`.
+    before, after : ndarray, shape (n, K)
+    seed : int
+
+    Returns
+    -------
+    dict
+        difference, ci_low, ci_high; None where there is no text or no score.
+    """
+    scores = [_score(task, y, values) for values in (before, after)]
+    if None in scores:
+        return {"difference": None, "ci_low": None, "ci_high": None}
+    drawn = resampled_scores(task.metric, y, [before, after], task.classes, seed, RESAMPLES)
+    low, high = percentile_interval(drawn[1] - drawn[0])
+    found = {"difference": scores[1] - scores[0], "ci_low": low, "ci_high": high}
+    return {key: value if math.isfinite(value) else None for key, value in found.items()}
 
 
 def by_class(
     task: TaskData, split: str, before: np.ndarray, after: np.ndarray, flagged: np.ndarray
 ) -> list[dict]:
-    """The same by true label, one row per label: label, texts, flagged, fixed, broken, and recall
-    before and after (None without texts).
-
-    For a multi-label task a text counts once for each of its labels: `fixed` are labels that are
-    found after and were not before, `broken` those that are lost.
-    """
-    raise NotImplementedError
-
-
-def examples(
-    task: TaskData,
-    split: str,
-    texts: Sequence[str] | None,
-    before: np.ndarray,
-    after: np.ndarray,
-    flagged: np.ndarray,
-    similarity: np.ndarray,
-    limit: int | None = None,
-) -> pd.DataFrame:
-    """Texts whose answer changed, those that were fixed or broken first.
+    """Count by true label.
 
     Parameters
     ----------
-    texts : sequence of str or None
-        Of the whole dataset, by row number; None leaves the column out.
-    similarity : ndarray, shape (flagged texts, K)
-    limit : int, optional
-
-    Returns
-    -------
-    DataFrame
-        row, split, text, true, old, new, outcome ('fixed', 'broken', 'changed'), old_similarity,
-        new_similarity, true_similarity, old_probability, new_probability (before), and both after.
-        Labels of a multi-label task are joined by ' | ', similarities are of the labels added
-        and removed.
-    """
-    raise NotImplementedError
-
-
-def write_examples(frame: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Write examples as CSV, whole or not at all."""
-    raise NotImplementedError
-
-
-def share_curve(
-    task: TaskData,
-    split: str,
-    before: np.ndarray,
-    everything: np.ndarray,
-    certainty: np.ndarray,
-    known: np.ndarray | None = None,
-    points: int = 51,
-) -> list[dict]:
-    """The score if the least certain share of the texts were reranked, by share.
-
-    Parameters
-    ----------
-    before : ndarray, shape (n, K)
-    everything : ndarray, shape (n, K)
-        Every text reranked.
-    certainty : ndarray of float64, shape (n,)
-    known : ndarray of bool, shape (n,), optional
-        Texts that `everything` holds reranked, where only the hard ones were embedded: the least
-        certain ones. Default: all. The curve ends with them.
-    points : int
+    before, after, flagged
+        As in `compare`.
 
     Returns
     -------
     list of dict
-        split, share, texts, score; the first of share 0 is the score before.
+        One per label: label, texts, flagged, fixed, broken, recall_before, recall_after (None
+        without texts). A multi-label text counts for each of its labels: fixed are those that are
+        found after and were not before, broken those that are found no more.
     """
-    raise NotImplementedError
+    true = _indicators(task.y[split], task)
+    was, now = (true & _indicators(_answers(values, task), task) for values in (before, after))
+    texts = true.sum(axis=0)
+    columns = {
+        "texts": texts,
+        "flagged": (true & flagged[:, None]).sum(axis=0),
+        "fixed": (now & ~was).sum(axis=0),
+        "broken": (was & ~now).sum(axis=0),
+    }
+    rows = [
+        {"label": label, **{key: int(values[code]) for key, values in columns.items()}}
+        for code, label in enumerate(task.labels)
+    ]
+    for name, found in (("before", was.sum(axis=0)), ("after", now.sum(axis=0))):
+        for code, row in enumerate(rows):
+            row[f"recall_{name}"] = float(found[code] / texts[code]) if texts[code] else None
+    return rows
+
+
+def _answers(logits: np.ndarray, task: TaskData) -> np.ndarray:
+    return logits > 0 if task.multilabel else predict_codes(logits)
+
+
+def _indicators(y: np.ndarray, task: TaskData) -> np.ndarray:
+    """Labels as bool (n, K)."""
+    return y.astype(bool) if task.multilabel else y[:, None] == np.arange(task.classes)
+
+
+def _part(
+    task: TaskData, y: np.ndarray, before: np.ndarray, after: np.ndarray, seed: int
+) -> dict[str, float | None]:
+    found = {"before": _score(task, y, before), "after": _score(task, y, after)}
+    for name, values in (("before", before), ("after", after)):
+        right = ~misclassified(values, y, task.multilabel)
+        found[f"accuracy_{name}"] = float(right.mean()) if len(right) else None
+    return found | difference(task, y, before, after, seed)
+
+
+def _score(task: TaskData, y: np.ndarray, logits: np.ndarray) -> float | None:
+    try:
+        return score(task.metric, y, logits, task.classes)
+    except ProbelineError:
+        # No texts, or the area under the ROC curve of texts of one kind.
+        return None

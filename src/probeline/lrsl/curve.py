@@ -1,0 +1,66 @@
+"""The score if only the least certain share of the texts were reranked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probeline.probe.metrics import score
+
+if TYPE_CHECKING:
+    from probeline.probe.task import TaskData
+
+
+def share_curve(
+    task: TaskData,
+    split: str,
+    before: np.ndarray,
+    everything: np.ndarray,
+    certainty: np.ndarray,
+    known: np.ndarray | None = None,
+    points: int = 51,
+) -> list[dict]:
+    """Score a split by the share of its texts that are reranked, the least certain ones first.
+
+    For showing: a threshold is chosen on validation.
+
+    Parameters
+    ----------
+    before : ndarray, shape (n, K)
+        Of `task.rows[split]`.
+    everything : ndarray, shape (n, K)
+        Every text reranked.
+    certainty : ndarray of float64, shape (n,)
+        High is easy; see `probeline.lrsl.hardness.certainty`.
+    known : ndarray of bool, shape (n,), optional
+        The texts that `everything` holds reranked, where only hard ones were embedded. Default:
+        all. The curve ends before the first text that is not known.
+    points : int
+        Shares, evenly spaced from 0 to 1.
+
+    Returns
+    -------
+    list of dict
+        split, share, texts, score; the first one, of share 0, is the score before. Texts of the
+        same certainty come in the order of their rows.
+    """
+    order = np.argsort(certainty, kind="stable")
+    reach = len(order)
+    if known is not None and not known.all():
+        reach = int(known[order].argmin())
+    counts = np.unique(np.round(np.linspace(0, len(order), points)).astype(np.int64))
+    counts = np.unique(np.append(counts[counts <= reach], reach))
+    values, done, rows = before.copy(), 0, []
+    for count in counts.tolist():
+        values[order[done:count]] = everything[order[done:count]]
+        done = count
+        rows.append(
+            {
+                "split": split,
+                "share": count / len(order),
+                "texts": count,
+                "score": score(task.metric, task.y[split], values, task.classes),
+            }
+        )
+    return rows
