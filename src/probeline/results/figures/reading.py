@@ -1,4 +1,5 @@
-"""What the figures read beside the grids: layers, baselines, marked classifiers; checked."""
+"""What the figures read beside the grids: layers, baselines, marked classifiers, reports of
+reranking; checked."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from probeline.files import read_json
 
 _LAYER_COLUMNS = ("representation", "pooling", "layer", "test_score", "validation_score")
 _LAYER_COLUMNS += ("best", "last")
+_SPLITS = ("validation", "test")
 
 
 def read_layers(path: str | os.PathLike) -> list[dict]:
@@ -68,6 +70,25 @@ def marked_classifiers(path: str | os.PathLike, slugs: Iterable[str]) -> list[di
     if selected == smallest | {"name": "Selected", "shape": "circle"}:
         return [selected | {"name": "Selected and smallest"}]
     return found
+
+
+def read_rerank_report(path: str | os.PathLike) -> dict:
+    """The metric, the curve and the chosen shares of a reranker's report."""
+    report = read_json(path)
+    for row in _value(path, report, "curve", list, "a list of rows"):
+        if _value(path, row, "split", str, "a text") not in _SPLITS:
+            raise ProbelineError(f"{path}: split {one_of(row['split'], _SPLITS)}")
+        for key in ("share", "score"):
+            _number(path, row, key)
+    shares = _value(path, report, "chosen_share", dict, "an object")
+    curves = {row["split"] for row in report["curve"]}
+    if not curves:
+        raise ProbelineError(f"{path}: key 'curve': expected rows, found none")
+    return {
+        "metric": _value(path, report, "metric", str, "a text"),
+        "curve": report["curve"],
+        "chosen_share": {split: _number(path, shares, split) for split in sorted(curves)},
+    }
 
 
 def _number(path: str | os.PathLike, entry: Mapping, key: str) -> float:
