@@ -19,6 +19,7 @@ def share_curve(
     everything: np.ndarray,
     certainty: np.ndarray,
     known: np.ndarray | None = None,
+    chosen: int = 0,
     points: int = 51,
 ) -> list[dict]:
     """Score a split by the share of its texts that are reranked, the least certain ones first.
@@ -36,6 +37,8 @@ def share_curve(
     known : ndarray of bool, shape (n,), optional
         The texts that `everything` holds reranked, where only hard ones were embedded. Default:
         all. The curve ends before the first text that is not known.
+    chosen : int
+        How many texts the chosen threshold reranks: that share is one of the curve's.
     points : int
         Shares, evenly spaced from 0 to 1.
 
@@ -50,7 +53,7 @@ def share_curve(
     if known is not None and not known.all():
         reach = int(known[order].argmin())
     counts = np.unique(np.round(np.linspace(0, len(order), points)).astype(np.int64))
-    counts = np.unique(np.append(counts[counts <= reach], reach))
+    counts = np.unique([*counts[counts <= reach], min(chosen, reach), reach])
     values, done, rows = before.copy(), 0, []
     for count in counts.tolist():
         values[order[done:count]] = everything[order[done:count]]

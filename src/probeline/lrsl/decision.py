@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from probeline.baselines.report import best_threshold
 from probeline.lrsl.hardness import certainty, is_hard
-from probeline.lrsl.rerank import Form
+from probeline.lrsl.rerank import Form, apply
+from probeline.probe.metrics import score
 
 if TYPE_CHECKING:
     from probeline.lrsl.combiner import Combiner
+    from probeline.probe.task import TaskData
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Decision:
     Attributes
     ----------
     form : Form
-        Of name 'mlp' where `combiner` reranks.
+        Not read where there is a combiner.
     k : int
         Top logits that tell how hard a text is.
     measure : one of `probeline.lrsl.hardness.MEASURES`
@@ -49,7 +52,15 @@ class Decision:
     @property
     def idle(self) -> bool:
         """Whether no text can be changed."""
-        return self.form == Form.nothing() or (self.threshold is None and not self.everything)
+        does_nothing = self.combiner is None and self.form.is_nothing
+        return does_nothing or (self.threshold is None and not self.everything)
+
+    @property
+    def name(self) -> str:
+        """The form in one word, for tables: nothing, mlp or one of `lrsl.rerank.FORMS`."""
+        if self.idle:
+            return "nothing"
+        return "mlp" if self.combiner is not None else self.form.name
 
     def certainty(self, logits: np.ndarray) -> np.ndarray:
         """How certain logits (n, K) are, float64 (n,): high is easy."""
@@ -74,6 +85,52 @@ class Decision:
         Returns
         -------
         ndarray of float32, shape (n, K)
-            Rows that are not selected are those of `logits`, bit for bit.
+            Rows that are not selected are those of `logits`, bit for bit. Divided by the
+            temperature all are the logits of probabilities.
         """
-        raise NotImplementedError
+        if self.idle or not selected.any():
+            return logits
+        if self.combiner is None:
+            found = apply(
+                logits, selected, similarity, self.form, self.multilabel, self.temperature
+            )
+        else:
+            found = logits.copy()
+            found[selected] = self.combiner.scores(logits[selected], similarity)
+        if self.multilabel:
+            found[selected] -= np.float32(self.label_threshold)
+        return found
+
+
+def label_threshold(
+    task: TaskData, decision: Decision, logits: np.ndarray, similarity: np.ndarray
+) -> float:
+    """Choose where a reranked score of a multi-label task begins to count as a predicted label.
+
+    As `probeline.baselines.report.score_threshold`, but for the reranked texts alone: the others
+    keep the classifier's own threshold.
+
+    Parameters
+    ----------
+    decision : Decision
+    logits, similarity : ndarray, shape (n, K)
+        Of all validation texts.
+
+    Returns
+    -------
+    float
+    """
+    selected = decision.selects(logits)
+    if not selected.any():
+        return 0.0
+    plain = replace(decision, label_threshold=0.0)
+    found = plain.apply(logits, selected, similarity[selected])
+    # A metric that ranks says nothing of a threshold.
+    metric = "micro-f1" if task.metric == "roc-auc" else task.metric
+    reranked = found[selected]
+
+    def score_of(at: float) -> float:
+        found[selected] = reranked - np.float32(at)
+        return score(metric, task.y["validation"], found, task.classes)
+
+    return best_threshold(reranked, score_of)

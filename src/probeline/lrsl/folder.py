@@ -9,16 +9,38 @@ package is referred to by its identity.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+import probeline
+from probeline.errors import ProbelineError
+from probeline.files import read_json, replacing_folder, write_json
 from probeline.lrsl.decision import Decision
+from probeline.lrsl.label_vectors import LabelVectors
+from probeline.lrsl.rerank import Form
 from probeline.lrsl.reranker import Reranker
+from probeline.versions import RERANKER_FORMAT
 
 if TYPE_CHECKING:
     from probeline.data.store import Dataset
-    from probeline.lrsl.embedding import Embedder, LabelVectors
+    from probeline.lrsl.embedding import Embedder
     from probeline.probe.task import TaskData
+
+MANIFEST = "reranker.json"
+LABELS = "labels.safetensors"
+COMBINER = "combiner.safetensors"
+EMBEDDING = "embedding"
+# In a classifier's folder, which is then used with it.
+CARRIED = "reranker"
+# Other forms of the same weights, and what version control keeps.
+_NOT_COPIED = shutil.ignore_patterns(".*", "onnx", "openvino", "checkpoint-*", "runs")
 
 
 def write_reranker(
@@ -26,7 +48,6 @@ def write_reranker(
     decision: Decision,
     vectors: LabelVectors,
     embedder: Embedder,
-    embedder_spec: Mapping,
     label_texts: Sequence[Sequence[str]],
     template: str,
     dataset: Dataset,
@@ -44,9 +65,7 @@ def write_reranker(
     decision : Decision
     vectors : LabelVectors
     embedder : Embedder
-        What made `vectors`.
-    embedder_spec : mapping
-        path, revision and max_length it was loaded by.
+        What made `vectors`. A folder's files are copied into `embedding/`.
     label_texts : sequence of sequence of str
         The texts of each label.
     template : str
@@ -59,7 +78,31 @@ def write_reranker(
     provenance : mapping
         What else reranker.json shall hold: validation score, seed, stage version, ...
     """
-    raise NotImplementedError
+    manifest = {
+        "format": RERANKER_FORMAT,
+        "probeline": probeline.__version__,
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "pair": dataset.pair,
+        "task": task.name,
+        "labels": list(task.labels),
+        "multilabel": task.multilabel,
+        "model": model,
+        "source": source,
+        "decision": _plain(decision),
+        "label_similarity": vectors.how,
+        "label_texts": dict(zip(task.labels, map(list, label_texts), strict=True)),
+        "template": template,
+        "embedder": _reference(embedder),
+        "provenance": dict(provenance),
+    }
+    with replacing_folder(folder) as temporary:
+        if embedder.source.kind == "folder":
+            shutil.copytree(embedder.source.folder, temporary / EMBEDDING, ignore=_NOT_COPIED)
+        _save(temporary / LABELS, {"vectors": vectors.vectors, "owner": vectors.owner})
+        if decision.combiner is not None:
+            _save(temporary / COMBINER, decision.combiner.arrays())
+        write_json(temporary / MANIFEST, manifest)
 
 
 def read_reranker_manifest(folder: str | os.PathLike) -> dict:
@@ -70,11 +113,30 @@ def read_reranker_manifest(folder: str | os.PathLike) -> dict:
     ProbelineError
         If there is none, or it is of a version this library does not read.
     """
-    raise NotImplementedError
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise ProbelineError(
+            f"{folder}: not a reranker folder: it has no {MANIFEST}; give a folder like "
+            "results/lrsl/DATASET/TASK/MODEL/SOURCE/reranker/SEED"
+        )
+    manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise ProbelineError(f"{path}: not the JSON object of a reranker; copy the folder again")
+    if manifest.get("format") != RERANKER_FORMAT:
+        raise ProbelineError(
+            f"{path}: format {manifest.get('format')}, this version of probeline reads "
+            f"{RERANKER_FORMAT}; make it again or install probeline {manifest.get('probeline')}"
+        )
+    return manifest
 
 
 def load_reranker(folder: str | os.PathLike, device: str = "auto") -> Reranker:
     """Load a reranker folder.
+
+    Parameters
+    ----------
+    folder : path
+    device : 'auto', 'cpu', 'cuda' or 'mps'
 
     Raises
     ------
@@ -82,25 +144,60 @@ def load_reranker(folder: str | os.PathLike, device: str = "auto") -> Reranker:
         If the folder is no reranker, is damaged or of another version, or its embedding is missing,
         another one, or of another width than the labels' vectors.
     """
-    raise NotImplementedError
+    manifest = read_reranker_manifest(folder)
+    try:
+        decision = _decision(Path(folder), manifest)
+        vectors = _vectors(Path(folder), manifest)
+        reference = dict(manifest["embedder"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ProbelineError(
+            f"{folder}: its files are damaged or do not belong together "
+            f"({type(error).__name__}: {error}); copy the folder again"
+        ) from None
+    embedder = None if decision.idle else _embedder(Path(folder), reference, vectors, device)
+    return Reranker(decision, vectors, embedder, manifest)
 
 
-def check_belongs(reranker: Reranker, classifier: Mapping, where: str) -> None:
+def check_belongs(
+    folder: str | os.PathLike, reranker: Mapping, classifier: Mapping, source: str = "stc"
+) -> None:
     """Refuse a reranker that was not made for a classifier.
 
     Parameters
     ----------
+    folder : path
+        The reranker's, for errors.
+    reranker : mapping
+        The contents of reranker.json.
     classifier : mapping
         The contents of classifier.json.
-    where : str
-        The reranker's folder, for errors.
+    source : str
+        Name of the classifier's predictions.
 
     Raises
     ------
     ProbelineError
-        If their labels, dataset, task, model or source differ.
+        If their dataset, task, labels, model or source differ.
     """
-    raise NotImplementedError
+    provenance = classifier["provenance"]
+    texts = ("dataset_fingerprint", provenance.get("dataset_fingerprint"))
+    pairs = (
+        ("dataset", provenance.get("dataset")),
+        texts,
+        ("task", classifier["task"]),
+        ("multilabel", classifier["multilabel"]),
+        ("labels", classifier["labels"]),
+        ("model", provenance.get("model")),
+        ("source", source),
+    )
+    for key, expected in pairs:
+        found = reranker.get(key)
+        if found != expected:
+            raise ProbelineError(
+                f"{folder}: made for another classifier: its {key.replace('_', ' ')} is "
+                f"{_short(found)}, the classifier's is {_short(expected)}; give the reranker of "
+                "this classifier"
+            )
 
 
 def attach_reranker(classifier: str | os.PathLike, reranker: str | os.PathLike) -> None:
@@ -111,4 +208,96 @@ def attach_reranker(classifier: str | os.PathLike, reranker: str | os.PathLike) 
     ProbelineError
         If the two do not belong together.
     """
-    raise NotImplementedError
+    from probeline.classifier.folder import read_manifest
+
+    check_belongs(reranker, read_reranker_manifest(reranker), read_manifest(classifier))
+    with replacing_folder(Path(classifier) / CARRIED) as temporary:
+        shutil.copytree(reranker, temporary, dirs_exist_ok=True)
+
+
+def _plain(decision: Decision) -> dict:
+    """The decision without its combiner's arrays, which have a file of their own."""
+    plain = {key: value for key, value in vars(decision).items() if key not in ("form", "combiner")}
+    combiner = None if decision.combiner is None else decision.combiner.meta()
+    return plain | {"form": asdict(decision.form), "combiner": combiner}
+
+
+def _reference(embedder: Embedder) -> dict:
+    """How the embedder is found again."""
+    source = embedder.source
+    return {
+        "kind": source.kind,
+        "path": f"./{EMBEDDING}" if source.kind == "folder" else source.name,
+        "revision": source.commit,
+        "max_length": embedder.max_length,
+        "identity": embedder.identity,
+        "width": embedder.width,
+    }
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    # Not `save_file`: its files are the owner's alone to read, and folders are handed on.
+    path.write_bytes(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ProbelineError(f"{path}: no such file; copy the folder again")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ProbelineError(f"{path}: not a complete safetensors file: {error}") from None
+
+
+def _decision(folder: Path, manifest: Mapping) -> Decision:
+    plain = dict(manifest["decision"])
+    form, meta = Form(**plain.pop("form")), plain.pop("combiner")
+    combiner = None
+    if meta is not None:
+        from probeline.lrsl.combiner import Combiner
+
+        combiner = Combiner.of(_load(folder / COMBINER), meta)
+    return Decision(form=form, combiner=combiner, **plain)
+
+
+def _vectors(folder: Path, manifest: Mapping) -> LabelVectors:
+    arrays = _load(folder / LABELS)
+    vectors = LabelVectors(arrays["vectors"], arrays["owner"], manifest["label_similarity"])
+    if vectors.labels != len(manifest["labels"]):
+        raise ValueError(f"{vectors.labels} label vectors, {len(manifest['labels'])} labels")
+    return vectors
+
+
+def _embedder(folder: Path, reference: Mapping, vectors: LabelVectors, device: str) -> Embedder:
+    from probeline.lrsl.embedding import load_embedder
+
+    path = reference["path"]
+    # What lies in the folder itself; a hub id or package never starts with a dot.
+    spec = {
+        "path": str(folder.resolve() / path) if path.startswith("./") else path,
+        "revision": reference["revision"],
+        "max_length": reference["max_length"],
+        "device": device,
+    }
+    try:
+        embedder = load_embedder(spec)
+    except ProbelineError as error:
+        raise ProbelineError(f"{folder}: its embedding: {error}") from None
+    if embedder.width != vectors.vectors.shape[1]:
+        raise ProbelineError(
+            f"{folder}: its embedding {path} has width {embedder.width}, its label vectors have "
+            f"{vectors.vectors.shape[1]}; install the embedding it was made with or make it again"
+        )
+    if embedder.identity != reference["identity"]:
+        raise ProbelineError(
+            f"{folder}: was made with embedding {path} of identity {reference['identity']}, but "
+            f"{embedder.identity} is there; install that one or make the reranker again"
+        )
+    return embedder
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        few = ", ".join(map(str, value[:3]))
+        return f"{len(value)} names ({few}{', ...' if len(value) > 3 else ''})"
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -6,6 +6,7 @@ Examples are in `probeline.lrsl.examples`, the score by the share reranked in `l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,30 +80,36 @@ def answers_differ(before: np.ndarray, after: np.ndarray, multilabel: bool) -> n
     return predict_codes(before) != predict_codes(after)
 
 
-def difference(
-    task: TaskData, y: np.ndarray, before: np.ndarray, after: np.ndarray, seed: int
-) -> dict[str, float | None]:
-    """The task's metric after minus before, with its paired 95 % percentile bootstrap interval.
+def paired_differences(
+    task: TaskData, y: np.ndarray, before: np.ndarray, after: Sequence[np.ndarray], seed: int
+) -> list[dict[str, float | None]]:
+    """The task's metric of each of `after` minus that of `before`, on the same texts.
 
     Parameters
     ----------
     y : ndarray
         Labels of the texts, as in `task.y`.
-    before, after : ndarray, shape (n, K)
+    before : ndarray, shape (n, K)
+    after : sequence of ndarray, shape (n, K)
     seed : int
+        Of the bootstrap; the resamples are the same for all.
 
     Returns
     -------
-    dict
-        difference, ci_low, ci_high; None where there is no text or no score.
+    list of dict
+        difference, ci_low and ci_high (95 % percentile interval of the paired bootstrap) of each;
+        None where there is no text or no score.
     """
-    scores = [_score(task, y, values) for values in (before, after)]
+    scores = [_score(task, y, values) for values in (before, *after)]
     if None in scores:
-        return {"difference": None, "ci_low": None, "ci_high": None}
-    drawn = resampled_scores(task.metric, y, [before, after], task.classes, seed, RESAMPLES)
-    low, high = percentile_interval(drawn[1] - drawn[0])
-    found = {"difference": scores[1] - scores[0], "ci_low": low, "ci_high": high}
-    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+        return [{"difference": None, "ci_low": None, "ci_high": None} for _ in after]
+    drawn = resampled_scores(task.metric, y, [before, *after], task.classes, seed, RESAMPLES)
+    found = []
+    for place, reached in enumerate(scores[1:], start=1):
+        low, high = percentile_interval(drawn[place] - drawn[0])
+        values = {"difference": reached - scores[0], "ci_low": low, "ci_high": high}
+        found.append({k: value if math.isfinite(value) else None for k, value in values.items()})
+    return found
 
 
 def by_class(
@@ -157,7 +164,7 @@ def _part(
     for name, values in (("before", before), ("after", after)):
         right = ~misclassified(values, y, task.multilabel)
         found[f"accuracy_{name}"] = float(right.mean()) if len(right) else None
-    return found | difference(task, y, before, after, seed)
+    return found | paired_differences(task, y, before, [after], seed)[0]
 
 
 def _score(task: TaskData, y: np.ndarray, logits: np.ndarray) -> float | None:

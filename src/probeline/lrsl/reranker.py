@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from probeline.lrsl.decision import Decision
 
-
-def anchors(texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[str]:
-    """What is embedded of each text: of a pair both texts, one after the other."""
-    if pairs is None:
-        return list(texts)
-    return [f"{first} {second}" for first, second in zip(texts, pairs, strict=True)]
+if TYPE_CHECKING:
+    from probeline.lrsl.embedding import Embedder
+    from probeline.lrsl.label_vectors import LabelVectors
 
 
 @dataclass(frozen=True)
@@ -23,23 +21,27 @@ class Reranker:
 
     Attributes
     ----------
-    manifest : dict
-        The contents of reranker.json.
     decision : Decision
     vectors : LabelVectors
     embedder : Embedder or None
         None where the decision is to do nothing.
+    manifest : dict
+        The contents of reranker.json; empty for one that was never written.
     """
 
-    manifest: dict
     decision: Decision
-    vectors: object
-    embedder: object | None
+    vectors: LabelVectors
+    embedder: Embedder | None
+    manifest: dict
 
     def rerank(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, logits: np.ndarray
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        logits: np.ndarray,
+        selected: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Rerank logits; only the texts that `decision` selects are embedded.
+        """Rerank logits; only the texts that are selected are embedded.
 
         Parameters
         ----------
@@ -47,11 +49,41 @@ class Reranker:
         pairs : sequence of str or None
             The second texts.
         logits : ndarray of float32, shape (n, K)
-            Columns in the order of `manifest["labels"]`.
+            Columns in the order of the labels' vectors.
+        selected : ndarray of bool, shape (n,), optional
+            Default: those that `decision` selects.
 
         Returns
         -------
         ndarray of float32, shape (n, K)
             Rows that are not selected are those of `logits`, bit for bit.
         """
-        raise NotImplementedError
+        if selected is None:
+            selected = self.decision.selects(logits)
+        if not selected.any():
+            return logits
+        similarity = self.similarities(texts, pairs, selected)
+        return self.decision.apply(logits, selected, similarity)
+
+    def similarities(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        selected: np.ndarray,
+        what: str | None = None,
+    ) -> np.ndarray:
+        """Cosines of the selected texts and all labels, float32 (selected, K).
+
+        Parameters
+        ----------
+        texts, pairs, selected
+            As in `rerank`.
+        what : str, optional
+            Shown with the progress; none is shown without it.
+        """
+        from probeline.lrsl.embedding import joined
+
+        rows = np.flatnonzero(selected).tolist()
+        second = None if pairs is None else [pairs[row] for row in rows]
+        chosen = joined([texts[row] for row in rows], second)
+        return self.vectors.similarities(self.embedder.encode(chosen, what))
