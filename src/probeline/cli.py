@@ -33,14 +33,26 @@ def predict(
         str, typer.Option(help="Column or key of the text; two separated by a comma for pairs.")
     ] = "text",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    rerank: Annotated[
+        Path | None,
+        typer.Option(
+            help="Reranker folder written by the workflow: results/lrsl/.../reranker/... "
+            "Default: the one in the classifier's folder, if there is one."
+        ),
+    ] = None,
+    no_rerank: Annotated[
+        bool, typer.Option("--no-rerank", help="Leave the classifier's reranker out.")
+    ] = False,
 ) -> None:
     """Classify texts: one line of JSON each, with the label and all scores."""
+    if rerank is not None and no_rerank:
+        raise ProbelineError("predict: --rerank and --no-rerank exclude each other; give one")
     from probeline.classifier.inputs import read_inputs
 
     batches = read_inputs(texts, input, text_column.split(","))
     from probeline.classifier import load
 
-    loaded = load(classifier, device=device)
+    loaded = load(classifier, device=device, rerank=not no_rerank if rerank is None else rerank)
     for first, second in batches:
         for answer in loaded.predict(first, second):
             typer.echo(json.dumps(answer, ensure_ascii=False))

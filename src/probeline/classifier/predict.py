@@ -12,25 +12,33 @@ from probeline.activations.features import pooled_features
 from probeline.classifier.folder import read_head
 from probeline.data.encoding import is_unicode
 from probeline.errors import ProbelineError
+from probeline.lrsl.folder import CARRIED, check_belongs, load_reranker, read_reranker_manifest
+from probeline.lrsl.reranker import Reranker
 from probeline.models.load import load_model
 from probeline.probe.losses import sigmoid, softmax
 from probeline.results.predictions import two_columns
 
 
-def load(folder: str | os.PathLike, device: str = "auto") -> Classifier:
+def load(
+    folder: str | os.PathLike, device: str = "auto", rerank: str | os.PathLike | bool = True
+) -> Classifier:
     """Load a classifier folder written by the workflow.
 
     Parameters
     ----------
     folder : path
     device : 'auto', 'cpu', 'cuda' or 'mps'
+    rerank : path or bool
+        A reranker folder to use with it. True: the one in the classifier's folder, if there is
+        one; False: none.
 
     Raises
     ------
     ProbelineError
-        If the folder is no classifier, or the model it refers to is missing or another revision.
+        If the folder is no classifier, or the model it refers to is missing or another revision;
+        if the reranker is none, or was made for another classifier.
     """
-    return Classifier(folder, device)
+    return Classifier(folder, device, rerank)
 
 
 class Classifier:
@@ -44,10 +52,18 @@ class Classifier:
         Blocks that are computed.
     manifest : dict
         The contents of classifier.json.
+    reranker : Reranker or None
+        What decides hard texts anew.
     """
 
-    def __init__(self, folder: str | os.PathLike, device: str = "auto"):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        device: str = "auto",
+        rerank: str | os.PathLike | bool = True,
+    ):
         self._head, self.manifest = read_head(folder)
+        self.reranker = _reranker(folder, self.manifest, rerank, device)
         self.labels: list[str] = self.manifest["labels"]
         self.multilabel: bool = self.manifest["multilabel"]
         self.depth: int = self._head.depth
@@ -83,17 +99,30 @@ class Classifier:
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Logits, float32 (texts, labels); a multi-label threshold is already taken off.
 
+        Those of hard texts are reranked, where there is a reranker.
+
         Parameters
         ----------
         texts : sequence of str
         pairs : sequence of str, optional
             The second texts, for a classifier of text pairs.
         """
+        return self._decided(texts, pairs)[0]
+
+    def _decided(
+        self, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The logits, and bool (texts,): which of them are reranked."""
         texts, pairs = list(texts), None if pairs is None else list(pairs)
         self._check_texts(texts, pairs)
         activations = pooled_features(self._model, texts, pairs, self._wanted)
         logits = self._head.logits(activations[:, self._order])
-        return logits if self.multilabel else two_columns(logits)
+        if not self.multilabel:
+            logits = two_columns(logits)
+        if self.reranker is None:
+            return logits, np.zeros(len(logits), dtype=bool)
+        reranked = self.reranker.decision.selects(logits)
+        return self.reranker.rerank(texts, pairs, logits, reranked), reranked
 
     def _check_texts(self, texts: list, pairs: list | None) -> None:
         wants = bool(self.manifest["provenance"].get("pair"))
@@ -120,10 +149,17 @@ class Classifier:
 
     def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
-        logits = self.logits(texts, pairs)
+        return self._probabilities(*self._decided(texts, pairs))
+
+    def _probabilities(self, logits: np.ndarray, reranked: np.ndarray) -> np.ndarray:
         if self.multilabel:
-            return sigmoid(logits + np.float32(self._head.step.threshold))
-        return softmax(logits)
+            threshold = np.full((len(logits), 1), self._head.step.threshold, np.float32)
+            if self.reranker is not None:
+                threshold[reranked] = self.reranker.decision.label_threshold
+            logits = logits + threshold
+        if self.reranker is not None:
+            logits = logits / np.float32(self.reranker.decision.temperature)
+        return sigmoid(logits) if self.multilabel else softmax(logits)
 
     def predict(
         self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None
@@ -133,19 +169,33 @@ class Classifier:
         Returns
         -------
         list of dict
-            One per text: ``label`` (str) or, for multi-label, ``labels`` (list of str); and
-            ``scores`` {label: probability}.
+            One per text: ``label`` (str) or, for multi-label, ``labels`` (list of str);
+            ``scores`` {label: probability}; with a reranker ``reranked`` (bool).
         """
         if isinstance(texts, str):
             texts, pairs = [texts], None if pairs is None else [pairs]
-        return list(self._answers(self.scores(texts, pairs)))
+        return list(self._answers(*self._decided(texts, pairs)))
 
-    def _answers(self, scores: np.ndarray) -> Iterator[dict]:
-        threshold = float(sigmoid(np.array(self._head.step.threshold)))
-        for row in scores.tolist():
-            named = {k: round(v, 6) for k, v in zip(self.labels, row, strict=True)}
+    def _answers(self, logits: np.ndarray, reranked: np.ndarray) -> Iterator[dict]:
+        scores = self._probabilities(logits, reranked).tolist()
+        for row, own, hard in zip(logits, scores, reranked.tolist(), strict=True):
+            named = {k: round(v, 6) for k, v in zip(self.labels, own, strict=True)}
             if self.multilabel:
-                chosen = [k for k, v in zip(self.labels, row, strict=True) if v > threshold]
-                yield {"labels": chosen, "scores": named}
+                chosen = [k for k, z in zip(self.labels, row, strict=True) if z > 0]
+                answer = {"labels": chosen, "scores": named}
             else:
-                yield {"label": self.labels[int(np.argmax(row))], "scores": named}
+                answer = {"label": self.labels[int(np.argmax(row))], "scores": named}
+            yield answer if self.reranker is None else answer | {"reranked": hard}
+
+
+def _reranker(
+    folder: str | os.PathLike, manifest: dict, rerank: str | os.PathLike | bool, device: str
+) -> Reranker | None:
+    if rerank is False:
+        return None
+    if rerank is True:
+        rerank = Path(folder) / CARRIED
+        if not rerank.is_dir():
+            return None
+    check_belongs(rerank, read_reranker_manifest(rerank), manifest)
+    return load_reranker(rerank, device)
