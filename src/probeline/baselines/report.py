@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,24 +61,11 @@ def score_threshold(task: TaskData, logits: np.ndarray) -> float:
         return 0.0
     # A metric that ranks says nothing of a threshold.
     metric = "micro-f1" if task.metric == "roc-auc" else task.metric
-    labels = task.y["validation"]
-    return best_threshold(logits, lambda at: score(metric, labels, logits - at, task.classes))
-
-
-def best_threshold(values: np.ndarray, score_of: Callable[[float], float]) -> float:
-    """The threshold among quantiles of `values` that scores best, of equal neighbours the middle.
-
-    Parameters
-    ----------
-    values : ndarray
-        What is compared with the threshold.
-    score_of : callable
-        The score at a threshold.
-    """
-    values = np.unique(np.quantile(values, np.linspace(0, 1, _CANDIDATES), method="nearest"))
+    values = np.unique(np.quantile(logits, np.linspace(0, 1, _CANDIDATES), method="nearest"))
     # Between values, so that rounding cannot move one across; and below them all.
     tried = np.concatenate([[values[0] - 1.0], (values[:-1] + values[1:]) / 2, [values[-1]]])
-    scores = np.array([score_of(at) for at in tried])
+    labels = task.y["validation"]
+    scores = np.array([score(metric, labels, logits - at, task.classes) for at in tried])
     first = last = int(scores.argmax())
     while last + 1 < len(scores) and scores[last + 1] == scores[first]:
         last += 1

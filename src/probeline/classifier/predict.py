@@ -155,10 +155,10 @@ class Classifier:
         if self.multilabel:
             threshold = np.full((len(logits), 1), self._head.step.threshold, np.float32)
             if self.reranker is not None:
-                threshold[reranked] = self.reranker.decision.label_threshold
+                threshold[reranked] = self.reranker.decision.reranking.offset
             logits = logits + threshold
         if self.reranker is not None:
-            logits = logits / np.float32(self.reranker.decision.temperature)
+            logits = logits / np.float32(self.reranker.decision.reranking.temperature)
         return sigmoid(logits) if self.multilabel else softmax(logits)
 
     def predict(

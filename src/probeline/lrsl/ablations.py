@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probeline.files import replacing
-from probeline.lrsl.decision import Decision, label_threshold
+from probeline.lrsl.decision import Decision
 from probeline.lrsl.hardness import misclassified, threshold_of
 from probeline.lrsl.report import changes, paired_differences
 from probeline.lrsl.rerank import Form
+from probeline.lrsl.reranking import Reranking
+from probeline.lrsl.trial import Validation, hard_offset
 
 if TYPE_CHECKING:
     from probeline.probe.task import TaskData
@@ -152,35 +155,29 @@ def _settings(
     top_k: bool,
 ) -> Iterator[tuple[dict, Decision, Mapping | None]]:
     """A row's columns, its decision, and the similarities it reads."""
-    yield {"form": "nothing"}, Decision(Form.nothing(), ks[0]), None
+    common = {"multilabel": task.multilabel, "temperature": hardness.temperature}
+    nothing = Decision(Reranking(Form.nothing(), None, **common), hardness.measure, ks[0])
+    yield {"form": "nothing"}, nothing, None
     wrong = misclassified(logits["validation"], task.y["validation"], task.multilabel)
     for k in ks:
-        base = Decision(
-            Form.nothing(),
-            k,
-            hardness.measure,
-            temperature=hardness.temperature,
-            multilabel=task.multilabel,
-        )
+        base = replace(nothing, k=k)
         at = threshold_of(base.certainty(logits["validation"]), wrong, hardness.rule)
-        for cosines in similarities:
-            for form in forms:
-                if form.is_nothing:
-                    continue
-                form = replace(form, candidates=k if top_k else None)
-                for everything in (False, True):
-                    plain = {
-                        "embedding": cosines.embedding,
-                        "crossfit": cosines.crossfit,
-                        "rerank": "all" if everything else "hard",
-                        "k": k,
-                        "form": form.name,
-                        "power": form.power,
-                        "weight": form.weight if form.name == "mix" else None,
-                        "threshold": None if everything else at,
-                    }
-                    decision = replace(base, form=form, threshold=at, everything=everything)
-                    yield plain, decision, cosines.of
+        for cosines, form, rerank in product(similarities, forms, ("hard", "all")):
+            if form.is_nothing:
+                continue
+            form = replace(form, candidates=k if top_k else None)
+            plain = {
+                "embedding": cosines.embedding,
+                "crossfit": cosines.crossfit,
+                "rerank": rerank,
+                "k": k,
+                "form": form.name,
+                "power": form.power,
+                "weight": form.weight if form.name == "mix" else None,
+                "threshold": at if rerank == "hard" else None,
+            }
+            threshold = at if rerank == "hard" else np.inf
+            yield plain, replace(base, reranking=Reranking(form, threshold, **common)), cosines.of
 
 
 def _reranked(
@@ -192,8 +189,7 @@ def _reranked(
     """A row's results, and the reranked logits of test."""
     found = {}
     if task.multilabel and not decision.idle:
-        at = label_threshold(task, decision, logits["validation"], similarity["validation"])
-        decision = replace(decision, label_threshold=at)
+        decision = _with_offset(task, decision, logits["validation"], similarity["validation"])
     for split in _SPLITS:
         before = after = logits[split]
         flagged = decision.selects(before)
@@ -204,6 +200,24 @@ def _reranked(
         for name, count in changes(task, split, before, after).items():
             found[f"{split}_{name}"] = count
     return found, after
+
+
+def _with_offset(
+    task: TaskData, decision: Decision, logits: np.ndarray, similarity: np.ndarray
+) -> Decision:
+    """With the threshold of the reranked labels that scores best on validation."""
+    own, hard = decision.reranking, decision.selects(logits)
+    given = Validation(
+        logits,
+        similarity,
+        task.y["validation"],
+        decision.certainty(logits),
+        task.metric,
+        task.multilabel,
+        own.temperature,
+    )
+    offset = hard_offset(given, decision.apply(logits, hard, similarity[hard]), hard)
+    return replace(decision, reranking=replace(own, offset=offset))
 
 
 def _add_intervals(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,9 @@ from safetensors.numpy import load_file, save
 import probeline
 from probeline.errors import ProbelineError
 from probeline.files import read_json, replacing_folder, write_json
+from probeline.lrsl.combiner import Combiner
 from probeline.lrsl.decision import Decision
 from probeline.lrsl.label_vectors import LabelVectors
-from probeline.lrsl.rerank import Form
 from probeline.lrsl.reranker import Reranker
 from probeline.versions import RERANKER_FORMAT
 
@@ -89,7 +88,7 @@ def write_reranker(
         "multilabel": task.multilabel,
         "model": model,
         "source": source,
-        "decision": _plain(decision),
+        "decision": decision.plain(),
         "label_similarity": vectors.how,
         "label_texts": dict(zip(task.labels, map(list, label_texts), strict=True)),
         "template": template,
@@ -100,8 +99,8 @@ def write_reranker(
         if embedder.source.kind == "folder":
             shutil.copytree(embedder.source.folder, temporary / EMBEDDING, ignore=_NOT_COPIED)
         _save(temporary / LABELS, {"vectors": vectors.vectors, "owner": vectors.owner})
-        if decision.combiner is not None:
-            _save(temporary / COMBINER, decision.combiner.arrays())
+        if decision.reranking.combiner is not None:
+            _save(temporary / COMBINER, decision.reranking.combiner.arrays())
         write_json(temporary / MANIFEST, manifest)
 
 
@@ -215,13 +214,6 @@ def attach_reranker(classifier: str | os.PathLike, reranker: str | os.PathLike) 
         shutil.copytree(reranker, temporary, dirs_exist_ok=True)
 
 
-def _plain(decision: Decision) -> dict:
-    """The decision without its combiner's arrays, which have a file of their own."""
-    plain = {key: value for key, value in vars(decision).items() if key not in ("form", "combiner")}
-    combiner = None if decision.combiner is None else decision.combiner.meta()
-    return plain | {"form": asdict(decision.form), "combiner": combiner}
-
-
 def _reference(embedder: Embedder) -> dict:
     """How the embedder is found again."""
     source = embedder.source
@@ -250,14 +242,10 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _decision(folder: Path, manifest: Mapping) -> Decision:
-    plain = dict(manifest["decision"])
-    form, meta = Form(**plain.pop("form")), plain.pop("combiner")
-    combiner = None
-    if meta is not None:
-        from probeline.lrsl.combiner import Combiner
-
-        combiner = Combiner.of(_load(folder / COMBINER), meta)
-    return Decision(form=form, combiner=combiner, **plain)
+    plain, combiner = manifest["decision"], None
+    if plain["combiner"] is not None:
+        combiner = Combiner.of(_load(folder / COMBINER), plain["combiner"])
+    return Decision.of(plain, combiner)
 
 
 def _vectors(folder: Path, manifest: Mapping) -> LabelVectors:
