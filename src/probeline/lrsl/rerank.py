@@ -22,10 +22,11 @@ from probeline.errors import ProbelineError, one_of
 FORMS = ("prob", "paper-logits", "paper-banking77", "mix")
 # exp of it is 0, yet it is finite and keeps the order of labels that have it.
 _LOG_ZERO = -1e4
+_TINY = 1e-300
 # The largest log-probability whose complement is not 0.
 _LOG_ONE = -1e-300
 # Rows at a time, so that what is computed stays in the cache.
-_ROWS = 2048
+_ROWS = 1024
 _CUBE = 3.0
 
 
@@ -118,7 +119,7 @@ def rerank(
     result = np.empty(logits.shape, dtype=np.float32)
     for start in range(0, len(logits), _ROWS):
         rows = slice(start, start + _ROWS)
-        values = logits[rows].astype(np.float64) / temperature
+        values = logits[rows] / np.float64(temperature)
         result[rows] = _block(values, similarity[rows], form, multilabel)
     return result
 
@@ -151,27 +152,37 @@ def apply(
     result = logits.astype(np.float32)
     if form.is_nothing or not hard.any():
         return result
-    changed = rerank(logits[hard], similarity_of_hard, form, multilabel, temperature)
-    result[hard] = changed * np.float32(temperature)
+    rows = np.flatnonzero(hard)
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        similarity = similarity_of_hard[start : start + _ROWS]
+        changed = rerank(logits[some], similarity, form, multilabel, temperature)
+        result[some] = changed * np.float32(temperature)
     return result
 
 
 def _block(z: np.ndarray, similarity: np.ndarray, form: Form, multilabel: bool) -> np.ndarray:
-    """Rows that fit into the cache: the result for all labels, its candidates replaced."""
-    result = z.copy() if multilabel else z - _log_sum(z, np.ones_like(z, dtype=bool))
+    """Rows that fit into the cache. Constants of a row are no matter to scores of a single label,
+    so that logits stand for log-probabilities until the end."""
     if form.is_nothing:
-        return result
+        return z if multilabel else z - log_sum(z)
     columns, valid = top(z, form.candidates)
-    s = np.take_along_axis(similarity, columns, axis=1).astype(np.float64).clip(0, 1)
-    s *= valid
-    mine, own = (np.take_along_axis(values, columns, axis=1) for values in (z, result))
-    scores = (_logits_of_each if multilabel else _shared)(mine, own, s, valid, form)
-    usable = valid & (s.max(axis=1, keepdims=True) > 0)
-    np.put_along_axis(result, columns, np.where(usable, scores, own), axis=1)
-    return result
+    mine, s = taken(z, columns), taken(similarity, columns).clip(0, 1).astype(np.float64)
+    if valid is not None:
+        s *= valid
+    scores = _logits_of_each(mine, s, form) if multilabel else _scores(mine, s, form)
+    usable = s.max(axis=1) > 0
+    if not usable.all():
+        scores[~usable] = mine[~usable]
+    if multilabel:
+        return replaced(z, columns, valid, scores)
+    if columns is None:
+        return scores - log_sum(scores)
+    result = replaced(z, columns, valid, shared_mass(scores, mine, valid))
+    return result - log_sum(z)
 
 
-def top(logits: np.ndarray, candidates: int | None) -> tuple[np.ndarray, np.ndarray]:
+def top(logits: np.ndarray, candidates: int | None) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Columns of the largest logits of each row, in no order.
 
     Labels that tie with the last of them belong to them, so that the order of the labels says
@@ -179,40 +190,79 @@ def top(logits: np.ndarray, candidates: int | None) -> tuple[np.ndarray, np.ndar
 
     Returns
     -------
-    columns : ndarray of int64, shape (n, m)
-    valid : ndarray of bool, shape (n, m)
-        Which of them are candidates: rows have different numbers where there are ties.
+    columns : ndarray of int64, shape (n, m), or None
+        None where all labels are candidates.
+    valid : ndarray of bool, shape (n, m), or None
+        Which of them are candidates: rows have different numbers where there are ties. None where
+        all are.
     """
     n, classes = logits.shape
     if candidates is None or candidates >= classes:
-        columns = np.broadcast_to(np.arange(classes), (n, classes))
-        return columns, np.ones((n, classes), dtype=bool)
+        return None, None
     last = np.partition(logits, classes - candidates, axis=1)[:, classes - candidates, None]
     most = int((logits >= last).sum(axis=1).max(initial=candidates))
     if most == classes:
         columns = np.broadcast_to(np.arange(classes), (n, classes))
     else:
         columns = np.argpartition(logits, classes - most, axis=1)[:, -most:]
+    if most == candidates:
+        return columns, None
     return columns, np.take_along_axis(logits, columns, axis=1) >= last
 
 
-def _shared(z, own, s, valid, form: Form) -> np.ndarray:
-    """Log-probabilities of candidates, which have together what they had before."""
-    scores = z * s**form.power if form.name == "paper-logits" else _log_scores(own, s, form)
-    return scores - _log_sum(scores, valid) + _log_sum(own, valid)
+def taken(values: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
+    """The candidates' values (n, m) of all labels' (n, K)."""
+    return values if columns is None else np.take_along_axis(values, columns, axis=1)
 
 
-def _logits_of_each(z, own, s, valid, form: Form) -> np.ndarray:
-    """Logits of candidates, each a yes or no of its own."""
+def replaced(
+    values: np.ndarray, columns: np.ndarray | None, valid: np.ndarray | None, new: np.ndarray
+) -> np.ndarray:
+    """All labels' values (n, K) with the candidates' new ones (n, m)."""
+    if columns is None:
+        return new
+    result = values.copy()
+    if valid is not None:
+        new = np.where(valid, new, taken(values, columns))
+    np.put_along_axis(result, columns, new, axis=1)
+    return result
+
+
+def shared_mass(scores: np.ndarray, own: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    """Shift each row's scores so that their probabilities sum to those of the candidates before.
+
+    Parameters
+    ----------
+    scores, own : ndarray of float64, shape (n, m)
+        New scores, and log-probabilities or logits as they were.
+    valid : ndarray of bool, shape (n, m), or None
+        Which columns are candidates.
+    """
+    return scores + (log_sum(own, valid) - log_sum(scores, valid))
+
+
+def log_sum(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """log of the sum of exp over the valid columns; shape (n, 1)."""
+    if valid is not None:
+        values = np.where(valid, values, -np.inf)
+    highest = values.max(axis=1, keepdims=True)
+    return highest + np.log(np.exp(values - highest).sum(axis=1, keepdims=True))
+
+
+def _logits_of_each(z: np.ndarray, s: np.ndarray, form: Form) -> np.ndarray:
+    """Scores of several labels, each a yes or no of its own."""
     if form.name == "paper-logits":
         return z * s**form.power
-    log_p = np.minimum(_log_scores(-np.logaddexp(0, -z), s, form), _LOG_ONE)
+    log_p = np.minimum(_scores(-np.logaddexp(0, -z), s, form), _LOG_ONE)
     return log_p - np.log(-np.expm1(log_p))
 
 
-def _log_scores(log_p: np.ndarray, s: np.ndarray, form: Form) -> np.ndarray:
+def _scores(log_p: np.ndarray, s: np.ndarray, form: Form) -> np.ndarray:
+    """New scores, up to a constant of the row where `log_p` is up to one."""
+    if form.name == "paper-logits":
+        return log_p * s**form.power
     if form.name == "paper-banking77":
-        s = np.where(s == s.max(axis=1, keepdims=True), (s > 0).astype(s.dtype), s)
+        s = np.where(s == s.max(axis=1, keepdims=True), s > 0, s)
     if form.name == "mix":
         return (1 - form.weight) * log_p + _times_log(form.weight * form.power, s)
     return log_p + _times_log(form.power, s)
@@ -222,11 +272,7 @@ def _times_log(factor: float, s: np.ndarray) -> np.ndarray:
     """factor * log s, with 0^0 = 1."""
     if factor == 0:
         return np.zeros_like(s)
-    return np.where(s > 0, factor * np.log(np.where(s > 0, s, 1.0)), _LOG_ZERO)
-
-
-def _log_sum(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """log of the sum of exp over the valid columns; shape (n, 1)."""
-    values = np.where(valid, values, -np.inf)
-    highest = values.max(axis=1, keepdims=True)
-    return highest + np.log(np.exp(values - highest).sum(axis=1, keepdims=True))
+    result = np.log(np.maximum(s, _TINY))
+    result *= factor
+    result[s <= 0] = _LOG_ZERO
+    return result
