@@ -23,6 +23,18 @@ def standard_error(metric: str, labels: np.ndarray, logits: np.ndarray, classes:
     return float(np.sqrt(np.square(_influence(metric, labels, logits, classes)).sum()))
 
 
+def difference_error(
+    metric: str, labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, classes: int
+) -> float:
+    """Standard error of the difference between two scores over the same rows.
+
+    Rows on which both do the same do not count, so that it is far below that of either score where
+    few rows differ.
+    """
+    mine, other = (_influence(metric, labels, logits, classes) for logits in (ours, theirs))
+    return float(np.sqrt(np.square(mine - other).sum()))
+
+
 def _influence(metric: str, labels, logits, classes: int) -> np.ndarray:
     """What each row adds to the score, to first order; float64 (n,), summing to zero."""
     if metric == "roc-auc":

@@ -1,0 +1,212 @@
+"""What validation chooses, against loops over everything tried, and when nothing earns itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+from test_lrsl_combiner import telling
+
+from probeline.lrsl.choice import choose, forms_of, thresholds_tried
+from probeline.lrsl.combiner import CombinerOptions
+from probeline.lrsl.hardness import certainty
+from probeline.lrsl.rerank import Form, rerank
+from probeline.lrsl.trial import Validation, hard_offset
+from probeline.probe.standard_error import difference_error
+
+INFINITE = float("inf")
+
+
+def validation(seed=0, n=400, multilabel=False, metric=None, **more) -> Validation:
+    logits, similarity, y = telling(seed, n, multilabel)
+    sure = certainty(logits, "variance", 3)
+    metric = metric or ("micro-f1" if multilabel else "accuracy")
+    return Validation(logits, similarity, y, sure, metric, multilabel, **more)
+
+
+FORMS = forms_of(["prob", "mix", "paper-logits", "mlp"], [0.5, 1, 2], [0.3, 0.6], 3)
+
+
+def test_the_grid_of_forms():
+    assert len(FORMS) == 3 + 6 + 3
+    assert forms_of(["paper-banking77"], [1, 2], [0.3], None) == [Form("paper-banking77")]
+    assert forms_of(["mlp"], [1], [0.3], None) == []
+
+
+def test_thresholds_tried_are_quantiles():
+    tried = thresholds_tried(np.arange(101.0), 4)
+    assert tried == [25, 50, 75, 100]
+
+
+def test_counts_by_a_loop():
+    given = validation()
+    threshold = float(np.quantile(given.certainty, 0.4))
+    choice = choose(given, FORMS, [threshold])
+    assert choice.before == choice.trials[0].score == (given.logits.argmax(1) == given.y).mean()
+    assert len(choice.trials) == 1 + len(FORMS)
+    for form, trial in zip(FORMS, choice.trials[1:], strict=True):
+        after = rerank(given.logits, given.similarity, form).argmax(axis=1)
+        hard = fixed = broken = changed = right = 0
+        for row, true in enumerate(given.y):
+            old = new = int(given.logits[row].argmax())
+            if given.certainty[row] <= threshold:
+                hard, new = hard + 1, int(after[row])
+            fixed += old != true and new == true
+            broken += old == true and new != true
+            changed += old != new
+            right += new == true
+        assert (trial.hard, trial.fixed, trial.broken, trial.changed) == (
+            hard,
+            fixed,
+            broken,
+            changed,
+        )
+        assert trial.score == pytest.approx(right / len(given.y))
+        # Paired: a fixed text counts 1, a broken one -1, all others 0.
+        pairs = np.array([1] * fixed + [-1] * broken + [0] * (len(given.y) - fixed - broken))
+        error = np.sqrt(np.square(pairs - pairs.mean()).sum()) / len(pairs)
+        assert trial.error == pytest.approx(error)
+
+
+def test_what_helps_is_chosen_and_is_what_new_texts_get():
+    given = validation()
+    choice = choose(given, FORMS, thresholds_tried(given.certainty, 5))
+    assert choice.trial.score > choice.before + 0.1
+    highest = max(choice.trials, key=lambda trial: trial.score)
+    assert highest.log_loss < choice.trials[0].log_loss
+    near = [t for t in choice.trials if t.score >= highest.score - highest.error / 2 - 1e-9]
+    assert choice.trial.log_loss == min(trial.log_loss for trial in near)
+    hard = choice.reranking.hard(given.certainty)
+    assert hard.sum() == choice.trial.hard
+    after = choice.reranking.apply(given.logits, hard, given.similarity[hard])
+    assert (after.argmax(axis=1) == given.y).mean() == pytest.approx(choice.trial.score)
+    assert after[~hard].tobytes() == given.logits[~hard].tobytes()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_similarities_that_say_nothing_change_nothing(seed):
+    given = validation(seed)
+    noise = np.random.default_rng(9).uniform(0.1, 0.9, given.similarity.shape)
+    given = replace(given, similarity=noise.astype(np.float32))
+    choice = choose(given, FORMS, [INFINITE])
+    assert choice.trial is choice.trials[0]
+    assert not choice.reranking.hard(given.certainty).any()
+    none = np.zeros(400, dtype=bool)
+    kept = choice.reranking.apply(given.logits, none, given.similarity[none])
+    assert kept.tobytes() == given.logits.tobytes()
+
+
+def test_a_score_alone_does_not_earn_itself():
+    """One text is fixed by a hair, the truth of the other gets far less likely."""
+    logits = np.array([[1.0, 0.9, 0.0], [9.0, 0.0, 0.0]], dtype=np.float32)
+    similarity = np.array([[0.75, 0.9, 0.7], [0.0007, 0.9, 0.9]], dtype=np.float32)
+    given = Validation(logits, similarity, np.array([1, 0]), np.zeros(2), "accuracy")
+    choice = choose(given, [Form("prob")], [INFINITE])
+    assert (choice.trials[1].fixed, choice.trials[1].broken) == (1, 0)
+    assert choice.trials[1].log_loss == pytest.approx(
+        -rerank(logits, similarity, Form("prob"))[[0, 1], [1, 0]].mean(), rel=1e-5
+    )
+    assert choice.trials[1].log_loss > choice.trials[0].log_loss
+    assert choice.trial is choice.trials[0]
+
+
+def test_an_equal_score_does_not_earn_itself():
+    """The right label wins by more, so that the log loss is lower and no answer changes."""
+    logits = np.eye(3, dtype=np.float32)
+    given = Validation(logits, np.eye(3) + 0.5, np.arange(3), np.zeros(3), "accuracy")
+    choice = choose(given, [Form("prob")], [INFINITE])
+    assert choice.trials[1].score == choice.before
+    assert choice.trials[1].log_loss < choice.trials[0].log_loss
+    assert choice.trial is choice.trials[0]
+
+
+@pytest.mark.parametrize("thresholds", [[None], []])
+def test_without_hard_texts_nothing_is_done(thresholds):
+    for fixed in (False, True):
+        choice = choose(validation(), FORMS, thresholds, [CombinerOptions()], fixed=fixed)
+        assert choice.trial is choice.trials[0]
+        assert choice.reranking.form.is_nothing
+
+
+def test_fixed_takes_the_first_without_asking():
+    given = validation()
+    given = replace(given, similarity=1 - given.similarity)
+    choice = choose(given, FORMS, [INFINITE, 0.1], fixed=True)
+    assert choice.reranking.form == FORMS[0]
+    assert choice.reranking.threshold == INFINITE
+    assert choice.trial.score < choice.before
+    assert len(choice.trials) == 2
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+def test_a_combiner_can_be_chosen(multilabel, temperature):
+    given = validation(multilabel=multilabel, temperature=temperature)
+    choice = choose(given, [], [INFINITE], [CombinerOptions(3)])
+    assert choice.trial.name == "mlp"
+    assert choice.reranking.combiner.options.temperature == temperature
+    hard = choice.reranking.hard(given.certainty)
+    after = choice.reranking.apply(given.logits, hard, given.similarity)
+    # Fitted on these very texts, where the trial's score is out of fold.
+    assert given.score(after) > choice.before
+
+
+def test_threshold_of_several_labels_by_a_loop():
+    given = validation(3, 150, multilabel=True, metric="macro-f1")
+    hard = given.certainty <= np.median(given.certainty)
+    new = given.logits.copy()
+    new[hard] = rerank(given.logits, given.similarity, Form("prob", 2.0), True)[hard]
+    offset = hard_offset(given, new, hard)
+
+    def scored(at: float) -> float:
+        predicted = np.where(hard[:, None], new > at, given.logits > 0)
+        return f1_score(given.y, predicted, average="macro", zero_division=0)
+
+    everywhere = max(scored(at) for at in np.unique(new[hard])[::5])
+    assert scored(offset) >= everywhere - 0.01
+    assert scored(offset) > scored(0.0)
+    choice = choose(given, [Form("prob", 2.0)], [float(np.median(given.certainty))])
+    assert choice.trials[1].score == pytest.approx(scored(offset))
+    assert choice.trials[1].offset == offset
+
+
+def test_a_single_label_has_no_threshold():
+    given = validation()
+    assert hard_offset(given, given.logits, given.certainty < INFINITE) == 0
+
+
+@pytest.mark.parametrize("metric", ["macro-f1", "matthews", "roc-auc"])
+def test_other_metrics(metric):
+    given = validation(metric=metric)
+    choice = choose(given, FORMS, [INFINITE])
+    assert choice.trial.score > choice.before
+    assert choice.trial.error > 0
+
+
+def test_error_of_a_difference_is_that_of_the_bootstrap():
+    given = validation(1)
+    after = rerank(given.logits, given.similarity, Form("prob"))
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(1500):
+        rows_ = rng.integers(0, 400, 400)
+        y = given.y[rows_]
+        pair = [f1_score(y, z[rows_].argmax(1), average="macro") for z in (after, given.logits)]
+        differences.append(pair[0] - pair[1])
+    found = difference_error("macro-f1", given.y, after, given.logits, 7)
+    assert found == pytest.approx(np.std(differences), rel=0.1)
+    assert difference_error("macro-f1", given.y, after, after, 7) == 0
+
+
+def test_the_order_of_labels_says_nothing():
+    given = validation(2)
+    order = np.random.default_rng(0).permutation(7)
+    shuffled = replace(
+        given,
+        logits=given.logits[:, order],
+        similarity=given.similarity[:, order],
+        y=np.argsort(order)[given.y],
+    )
+    one, two = (choose(each, FORMS, [INFINITE]) for each in (given, shuffled))
+    assert one.reranking.form == two.reranking.form
+    assert one.trial.score == two.trial.score
