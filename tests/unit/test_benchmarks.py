@@ -117,7 +117,7 @@ def test_the_part_nearest_its_limit_counts():
 
 
 def test_the_suite_has_every_row_and_its_function():
-    numbers = [*range(1, 9), *range(10, 14)]
+    numbers = range(1, 14)
     assert [benchmark.id for benchmark in suite.SUITE] == [f"P{n}" for n in numbers]
     for benchmark in suite.SUITE:
         module, function = benchmark.place.split(":")
@@ -127,8 +127,8 @@ def test_the_suite_has_every_row_and_its_function():
 def test_rows_are_chosen_by_name():
     assert [benchmark.id for benchmark in suite.chosen("b, a", SOME)] == ["A", "B"]
     assert suite.chosen(None, SOME) == list(SOME)
-    with pytest.raises(ProbelineError, match="'P9' is not one of P1, "):
-        suite.chosen("P9")
+    with pytest.raises(ProbelineError, match="'P99' is not one of P1, "):
+        suite.chosen("P99")
 
 
 def test_the_command_writes_rows_and_machine(monkeypatch, tmp_path):
