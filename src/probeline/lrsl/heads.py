@@ -72,9 +72,9 @@ def stc_logits(
     ranked: list[dict[tuple, list]] = [{source: [] for source in sources} for _ in folds]
     for key in keys:
         values = _train_and_validation(_of(by_key, key, "shard"), dataset)
-        step = read_probe(_of(_by_key(probes), key, "probe"))[0].step
+        whole = read_probe(_of(_by_key(probes), key, "probe"))[0]
         for fold, tables_of_fold in zip(folds, ranked, strict=True):
-            probe = _refitted(values, fold, options["probe"], step)
+            probe = _refitted(values, fold, options["probe"], whole)
             tables_of_fold[key[:2]].append((*key, probe.coefficients))
     return [
         _stc_fold(fold, dataset, chosen, layers, by_key, aggregate)
@@ -116,9 +116,9 @@ def probe_logits(
     representation, pooling, layer = read_predictions(predictions).meta["variant"].split(".")
     key = (representation, pooling, int(layer))
     values = _train_and_validation(_of(_by_key(shards), key, "shard"), dataset)
-    step = read_probe(_of(_by_key(probes), key, "probe"))[0].step
+    whole = read_probe(_of(_by_key(probes), key, "probe"))[0]
     return [
-        _refitted(values, fold, options["probe"], step).logits(values[fold.held]) for fold in folds
+        _refitted(values, fold, options["probe"], whole).logits(values[fold.held]) for fold in folds
     ]
 
 
@@ -192,9 +192,14 @@ def _parts(values: np.ndarray, fold: Fold) -> dict[str, np.ndarray]:
     return parts | {"test": parts["validation"]}
 
 
-def _refitted(values: np.ndarray, fold: Fold, options: Mapping, step) -> Probe:
-    chosen = {"penalties": [step.C], "class_weight": step.class_weight}
-    return train_probe(_parts(values, fold), fold.task, dict(options) | chosen)
+def _refitted(values: np.ndarray, fold: Fold, options: Mapping, whole: Probe) -> Probe:
+    """The probe of a fold at the penalty that was chosen for the probe of all training rows."""
+    # The way to a small penalty leads over the larger ones: a cold start there takes many times as
+    # long. A start at the whole probe would be shorter still, but that one has seen the fold.
+    weight = whole.step.class_weight
+    way = [step.C for step in whole.steps if step.class_weight == weight]
+    chosen = {"penalties": [C for C in way if C <= whole.step.C], "class_weight": weight}
+    return train_probe(_parts(values, fold), fold.task, dict(options) | chosen, last=True)
 
 
 def _key(path: str | os.PathLike) -> Key:

@@ -55,7 +55,9 @@ def linear_logits(
     return X @ weights + shifted
 
 
-def train_probe(X: Mapping[str, np.ndarray], task: TaskData, options: Mapping) -> Probe:
+def train_probe(
+    X: Mapping[str, np.ndarray], task: TaskData, options: Mapping, *, last: bool = False
+) -> Probe:
     """Train a probe.
 
     Parameters
@@ -64,12 +66,16 @@ def train_probe(X: Mapping[str, np.ndarray], task: TaskData, options: Mapping) -
         Raw activations of the task's rows.
     options : mapping
         The `probe` section of the configuration.
+    last : bool
+        Whether to keep the end of the path, for which the rest is only the way there, and not what
+        validation scores highest.
     """
     scaler = fit_scaler(X["train"], options["standardize"])
     XT = scaler.apply(X["train"])
     validation = scaler.apply(X["validation"])
     steps, fits = run_paths(XT, validation, task, options, l1_ratios=[options["l1_ratio"]])
-    chosen = best_step(steps, densest(fits[0].coefficients.size, options))
+    most = densest(fits[0].coefficients.size, options)
+    chosen = len(steps) - 1 if last else best_step(steps, most)
     coefficients = np.zeros((len(scaler.kept), fits[chosen].coefficients.shape[1]), np.float32)
     coefficients[scaler.kept] = fits[chosen].coefficients
     probe = Probe(
