@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
-def resolve_precision(setting: str, device: torch.device) -> str:
-    """Turn "auto" into "bf16", "fp16" or "no".
+def resolve_precision(setting: str, device: torch.device, section: str = "finetune") -> str:
+    """Turn "auto" into "bf16", "fp16" or "no"; `section` of the config is named in errors.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def resolve_precision(setting: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
     if setting == "fp16" and device.type != "cuda":
         raise ProbelineError(
-            f"finetune.mixed_precision: fp16 needs CUDA, the device is {device.type}; use auto"
+            f"{section}.mixed_precision: fp16 needs CUDA, the device is {device.type}; use auto"
         )
     return setting
 

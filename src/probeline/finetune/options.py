@@ -116,36 +116,36 @@ class Options:
 
 # Key: (what it must be, in words, and the test of it).
 _RULES = {
-    "epochs": ("a number above 0", lambda v: _number(v) and v > 0),
-    "learning_rate": ("a number above 0, or null", lambda v: v is None or (_number(v) and v > 0)),
+    "epochs": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "learning_rate": ("a number above 0, or null", lambda v: v is None or (is_number(v) and v > 0)),
     "schedule": (f"one of {', '.join(SCHEDULES)}", lambda v: v in SCHEDULES),
-    "warmup": ("a share from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
-    "weight_decay": ("a number of 0 or more", lambda v: _number(v) and v >= 0),
-    "batch_size": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
-    "gradient_accumulation": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
+    "warmup": ("a share from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1),
+    "weight_decay": ("a number of 0 or more", lambda v: is_number(v) and v >= 0),
+    "batch_size": ("an integer of 1 or more", lambda v: is_integer(v) and v >= 1),
+    "gradient_accumulation": ("an integer of 1 or more", lambda v: is_integer(v) and v >= 1),
     "gradient_checkpointing": ("true or false", lambda v: isinstance(v, bool)),
-    "max_grad_norm": ("a number above 0, or null", lambda v: v is None or (_number(v) and v > 0)),
+    "max_grad_norm": ("a number above 0, or null", lambda v: v is None or (is_number(v) and v > 0)),
     "early_stopping": (
         "an integer of 1 or more, or null",
-        lambda v: v is None or (_integer(v) and v >= 1),
+        lambda v: v is None or (is_integer(v) and v >= 1),
     ),
-    "evaluations": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
+    "evaluations": ("an integer of 1 or more", lambda v: is_integer(v) and v >= 1),
     "class_weight": ("null or balanced", lambda v: v in CLASS_WEIGHTS),
     "mixed_precision": (f"one of {', '.join(PRECISIONS)}", lambda v: v in PRECISIONS),
     "label_smoothing": (
         "a share from 0 to 1, 1 excluded",
-        lambda v: _number(v) and 0 <= v < 1,
+        lambda v: is_number(v) and 0 <= v < 1,
     ),
     "group_by_length": ("true or false", lambda v: isinstance(v, bool)),
     "keep": ("best or last", lambda v: v in KEEP),
-    "checkpoint_minutes": ("a number above 0", lambda v: _number(v) and v > 0),
+    "checkpoint_minutes": ("a number above 0", lambda v: is_number(v) and v > 0),
     "report_to": ("a list of names", lambda v: _names(v)),
     "lora": ("null or a section", lambda v: v is None or isinstance(v, Mapping | LoraOptions)),
 }
 _LORA_RULES = {
-    "rank": ("an integer of 1 or more", lambda v: _integer(v) and v >= 1),
-    "alpha": ("a number above 0", lambda v: _number(v) and v > 0),
-    "dropout": ("a share from 0 to 1, 1 excluded", lambda v: _number(v) and 0 <= v < 1),
+    "rank": ("an integer of 1 or more", lambda v: is_integer(v) and v >= 1),
+    "alpha": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "dropout": ("a share from 0 to 1, 1 excluded", lambda v: is_number(v) and 0 <= v < 1),
     "targets": (
         f"{ALL_LINEAR} or a list of names of linear maps",
         lambda v: v == ALL_LINEAR or (_names(v) and len(v) > 0),
@@ -163,15 +163,24 @@ def read_options(section: Mapping) -> Options:
     ProbelineError
         If a key is unknown or a value not allowed.
     """
-    values = _checked(section, _RULES, "finetune")
+    values = checked(section, _RULES, "finetune")
     if values.get("lora") is not None and not isinstance(values["lora"], LoraOptions):
-        values["lora"] = LoraOptions(**_checked(values["lora"], _LORA_RULES, "finetune.lora"))
+        values["lora"] = LoraOptions(**checked(values["lora"], _LORA_RULES, "finetune.lora"))
     if values.get("learning_rate") is None:
         values["learning_rate"] = 2e-5 if values.get("lora") is None else 2e-4
     return Options(**values)
 
 
-def _checked(section: Mapping, rules: Mapping, where: str) -> dict:
+def checked(section: Mapping, rules: Mapping, where: str) -> dict:
+    """The values of a section, as `rules` want them: {key: (what it must be, in words, test)}.
+
+    Lists become tuples, and numbers float where the words are "a number" or "a share".
+
+    Raises
+    ------
+    ProbelineError
+        If a key is unknown or a value not allowed; `where` names the section.
+    """
     values = dict(section)
     for key, value in values.items():
         if key not in rules:
@@ -186,12 +195,14 @@ def _checked(section: Mapping, rules: Mapping, where: str) -> dict:
     return values
 
 
-def _number(value) -> bool:
+def is_number(value) -> bool:
+    """Whether it is a finite number, and no bool."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) != float("inf") and value == value
 
 
-def _integer(value) -> bool:
+def is_integer(value) -> bool:
+    """Whether it is an integer, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

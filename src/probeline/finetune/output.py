@@ -71,7 +71,7 @@ def write_output(
         )
         if (state / _REPORTS).is_dir():
             shutil.copytree(state / _REPORTS, temporary / _REPORTS)
-        _readable(temporary)
+        readable(temporary, temporary / TRAINING)
 
 
 def _write_adapter(folder: Path, model: LoadedModel) -> None:
@@ -90,9 +90,12 @@ def _write_adapter(folder: Path, model: LoadedModel) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # an empty form
 
 
-def _readable(folder: Path) -> None:
-    """safetensors makes files that are their owner's alone to read, but folders are handed on."""
-    mode = (folder / TRAINING).stat().st_mode
+def readable(folder: Path, like: Path) -> None:
+    """Give all files the mode of `like`.
+
+    safetensors makes files that are their owner's alone to read, but folders are handed on.
+    """
+    mode = like.stat().st_mode
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(mode)

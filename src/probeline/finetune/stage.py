@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.files import write_json
 from probeline.finetune.batches import TrainRows, some_of, tokenize_dataset
-from probeline.finetune.checkpoints import WEIGHTS, Checkpoints, load_trained
+from probeline.finetune.checkpoints import Checkpoints
 from probeline.finetune.logits import logits_of
 from probeline.finetune.lora import add_adapters, check_packages
 from probeline.finetune.loss import classification_loss
@@ -33,9 +33,10 @@ from probeline.finetune.model import (
 from probeline.finetune.options import Options, read_options
 from probeline.finetune.output import write_output
 from probeline.finetune.record import Record
-from probeline.finetune.trainer import FineTuner, Job, check_reports, not_finite
+from probeline.finetune.resumable import kept_step, memory_errors, not_finite, train_to_end
+from probeline.finetune.trainer import FineTuner, Job, check_reports
 from probeline.models.devices import resolve_device
-from probeline.models.load import LoadedModel, quiet
+from probeline.models.load import LoadedModel
 from probeline.models.weights import files_hash
 from probeline.probe.task import TaskData, task_data
 from probeline.results.predictions import write_predictions
@@ -130,7 +131,7 @@ def finetune(
         passed = time.perf_counter() - passed
     if not np.isfinite(logits).all():
         raise not_finite("the logits of some rows are", job)
-    kept_step, threshold = _kept(record, chosen)
+    step, threshold = kept_step(record, chosen.keep)
     logits -= np.float32(threshold)
     counts = parameter_counts(model.body)
     found = {
@@ -138,7 +139,7 @@ def finetune(
         "validation_score": task.score("validation", logits[task.rows["validation"]]),
         "test_score": task.score("test", logits[task.rows["test"]]),
         "threshold": threshold,
-        "step": kept_step,
+        "step": step,
         "steps": record.history[-1]["step"],
         "stopped_early": record.stopped,
         "texts_truncated": int((tokens.before > model.max_length).sum()),
@@ -166,31 +167,16 @@ def finetune(
 
 def train(job: Job, checkpoints: Checkpoints) -> Record:
     """Train, or go on training, and leave in the model the weights that are kept."""
-    last = checkpoints.last()
-    step, record = last or (0, Record())
-    if last:
-        log.info("%s: going on after step %d of %d", job.name, step, job.steps)
-    if step < job.steps and not record.stopped:
-        with quiet(), _memory_errors(job):
-            trainer = FineTuner(job, checkpoints, record)
-            trainer.train(resume_from_checkpoint=str(checkpoints.path(step)) if last else None)
-            record.seconds = trainer.seconds
-    kept, _ = _kept(record, job.options)
-    load_trained(job.model.body, checkpoints.path(kept) / WEIGHTS)
-    return record
+    with _memory_errors(job):
+        return train_to_end(
+            job, checkpoints, lambda record: FineTuner(job, checkpoints, record), job.model.body
+        )
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """Parameters that are trained, and all of them."""
     sizes = [(weight.requires_grad, weight.numel()) for weight in model.parameters()]
     return sum(size for trained, size in sizes if trained), sum(size for _, size in sizes)
-
-
-def _kept(record: Record, options: Options) -> tuple[int, float]:
-    """Step and threshold of the checkpoint that is kept."""
-    if options.keep == "best":
-        return record.best_step, record.best_threshold
-    return record.history[-1]["step"], record.last_threshold
 
 
 def _with_adapters(model: LoadedModel, options: Options) -> LoadedModel:
@@ -267,25 +253,14 @@ def _deciding(options: Options) -> dict:
     return found
 
 
-@contextmanager
-def _memory_errors(job: Job) -> Iterator[None]:
-    """Turn what says that the memory is full into one line."""
+def _memory_errors(job: Job) -> AbstractContextManager:
     options = job.options
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not full and "can't allocate memory" not in str(error):
-            raise
-        advice = []
-        if options.batch_size > 1:
-            half = options.batch_size // 2
-            double = 2 * options.gradient_accumulation
-            advice.append(f"batch_size: {half} with gradient_accumulation: {double}")
-        if not options.gradient_checkpointing:
-            advice.append("gradient_checkpointing: true")
-        advice.append(f"a max_length below {job.model.max_length}")
-        raise ProbelineError(
-            f"{job.name}: a batch of {options.batch_size} texts does not fit into the memory of "
-            f"the {job.model.device.type}; try {', or '.join(advice)}"
-        ) from error
+    advice = []
+    if options.batch_size > 1:
+        half = options.batch_size // 2
+        double = 2 * options.gradient_accumulation
+        advice.append(f"batch_size: {half} with gradient_accumulation: {double}")
+    if not options.gradient_checkpointing:
+        advice.append("gradient_checkpointing: true")
+    advice.append(f"a max_length below {job.model.max_length}")
+    return memory_errors(job, job.model.device, advice)
