@@ -105,6 +105,22 @@ def test_a_greatest_length_cuts_texts(folder):
     np.testing.assert_allclose(cut, short.encode(["the cat rain"[:7]]), atol=1e-6)
 
 
+def test_hub_models_come_from_the_local_cache(folder, embedder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for name, files in (("whole", folder), ("body", folder.parent / "plain")):
+        repo = tmp_path / f"models--org--{name}"
+        (repo / "refs").mkdir(parents=True)
+        (repo / "refs/main").write_text("a" * 40)
+        shutil.copytree(files, repo / "snapshots" / ("a" * 40))
+    found = load_embedder({"path": "org/whole"})
+    assert (found.identity, found.source.commit) == (embedder.identity, "a" * 40)
+    assert "mean-pooled" not in caplog.text
+    load_embedder({"path": "org/body"})
+    assert "org/body: no modules.json there, so tokens are mean-pooled" in caplog.text
+    message = refused(load_embedder, {"path": "org/whole", "revision": "b" * 40})
+    assert "at bbbb" in message and "not in the local hub cache" in message
+
+
 def test_without_a_limit_of_the_tokenizer_the_positions_are_it(tmp_path):
     from tiny_models import build
 

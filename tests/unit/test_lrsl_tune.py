@@ -8,6 +8,7 @@ import stat
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import Dataset
 from finetuning import write_multilabel, write_toy
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -17,11 +18,14 @@ from tuning import run, texts_of, toy_triplets
 
 from probeline.data.store import read_dataset
 from probeline.errors import ProbelineError
+from probeline.finetune.checkpoints import Checkpoints
+from probeline.finetune.record import Record
 from probeline.lrsl.embedding import load_embedder
 from probeline.lrsl.label_vectors import LabelVectors
 from probeline.lrsl.retrieval import retrieval
 from probeline.lrsl.tune import fingerprint, train_rows
 from probeline.lrsl.tune_options import TuneOptions, read_tune_options
+from probeline.lrsl.tune_trainer import TuneJob, Tuner
 
 # 160 triplets are 20 steps an epoch.
 LEARNING = {"epochs": 6, "batch_size": 8, "learning_rate": 2e-3}
@@ -123,6 +127,23 @@ def test_cached_and_uncached_training_agree_without_dropout(data, base, tmp_path
     np.testing.assert_allclose(one, two, atol=1e-3)
     before = load_embedder({"path": str(base)}).encode(SENTENCES)
     assert np.abs(one - before).max() > 0.05
+
+
+def test_texts_are_trained_on_with_the_prompt_they_are_embedded_with(data, base, tmp_path):
+    prompted = SentenceTransformer(str(base), prompts={"q": "the cat "}, default_prompt_name="q")
+    prompted.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    embedder = load_embedder({"path": str(tmp_path / "prompted"), "device": "cpu"})
+    text = "sat on the mat"
+    known = load_embedder({"path": str(base)}).encode([f"the cat {text}"])
+    np.testing.assert_allclose(embedder.encode([text]), known, atol=1e-6)
+    rows = Dataset.from_dict(
+        {"anchor": [text], "positive": ["rain"], "negative": ["a"], "label": [[0, 1, 0]]}
+    )
+    job = TuneJob("toy", embedder, rows, None, TuneOptions(), "no", 1)
+    batch = next(iter(Tuner(job, Checkpoints(tmp_path, {}), Record()).get_train_dataloader()))
+    expected = embedder.model.tokenizer(f"the cat {text}")["input_ids"]
+    assert batch["anchor_input_ids"].tolist() == [expected]
+    assert batch["label"].tolist() == [[0, 1, 0]]
 
 
 def test_several_labels_per_text(base, tmp_path):

@@ -139,7 +139,9 @@ def load_embedder(spec: Mapping) -> Embedder:
             "by sentence-transformers' save_pretrained, or a transformer's"
         ) from error
     if not (source.folder / MODULES).is_file():
-        logger.info("%s: no %s, so it is a transformer with mean pooling", path, MODULES)
+        # In the hub's cache it may be that only the body was ever downloaded.
+        level = logging.WARNING if source.kind == "hub" else logging.INFO
+        logger.log(level, "%s: no %s there, so tokens are mean-pooled", path, MODULES)
     _set_max_length(model, spec.get("max_length"), path)
     return Embedder(path, source, model)
 
