@@ -39,11 +39,11 @@ def write(
     task,
     model: str = "tiny",
     source: str = "stc",
-    how: str = "mean",
+    max_length: int | None = 16,
 ) -> Path:
-    loaded = load_embedder({"path": embedder, "max_length": 16, "device": "cpu"})
+    loaded = load_embedder({"path": embedder, "max_length": max_length, "device": "cpu"})
     texts = texts_of(task)
-    vectors = label_vectors(loaded, texts, TEMPLATE, how)
+    vectors = label_vectors(loaded, texts, TEMPLATE)
     write_reranker(
         folder,
         decision,

@@ -126,6 +126,17 @@ def test_a_moved_folder_keeps_its_embedding(tmp_path, dataset, task, logits, mon
     assert np.array_equal(before, after)
 
 
+def test_a_plain_transformer_keeps_its_own_length(tmp_path, dataset, task, logits):
+    """RoBERTa has fewer places for tokens than its configuration says."""
+    plain = write_embedder(tmp_path / "made", kind="roberta").parent / "plain"
+    decision = decide(THRESHOLD)
+    folder = write(tmp_path / "reranker", str(plain), decision, dataset, task, max_length=None)
+    length = read_reranker_manifest(folder)["embedder"]["max_length"]
+    found = load_reranker(folder, "cpu")
+    assert found.embedder.max_length == length
+    assert len(found.rerank(dataset.texts, None, logits)) == len(logits)
+
+
 def test_everything_is_reranked_beyond_all_certainties(tmp_path, embedder, dataset, task, logits):
     folder = write(tmp_path / "r", embedder, decide(np.inf), dataset, task)
     assert read_reranker_manifest(folder)["decision"]["everything"]
