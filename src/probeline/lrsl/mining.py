@@ -102,7 +102,7 @@ def _crossfitted(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> n
 
 
 def _own(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> np.ndarray:
-    """A classifier's own logits of the training rows, float32 (n, K)."""
+    """A classifier's own logits of the training rows, float32 (n, K); NaN of those unanswered."""
     found = read_predictions(path)
     about = (found.meta["dataset_fingerprint"], found.meta["task"], found.labels)
     if about != (dataset.fingerprint, task.name, list(task.labels)):
@@ -110,4 +110,5 @@ def _own(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> np.ndarra
             f"{path}: predictions of another dataset, task or labels than '{task.name}' of "
             f"{dataset.name}; delete it and run again"
         )
-    return found.logits[task.rows["train"]]
+    answered = np.where(found.defined[:, None], found.logits, np.float32(np.nan))
+    return answered[task.rows["train"]]
