@@ -52,5 +52,5 @@ def test_each_mistake_is_one_line_that_names_the_file(tmp_path, name, content, w
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(ProbelineError, match="none.csv: no such file of label texts"):
+    with pytest.raises(ProbelineError, match=r"none\.csv: no such file of label texts"):
         read_label_texts(tmp_path / "none.csv")

@@ -22,6 +22,7 @@ HEAVY = (
     "pyarrow",
     "safetensors",
     "scipy",
+    "sentence_transformers",
     "sklearn",
     "tokenizers",
     "torch",

@@ -35,6 +35,7 @@ VERSIONS = {
     "ZERO_SHOT": table(),
     "ICL": table(),
     "FINETUNE": table(),
+    **dict.fromkeys(("GIVEN", "CROSSFIT", "TRIPLETS", "TUNE", "RERANK", "ABLATIONS"), table()),
     "LAYERS": table("layers", *TABLES, *FIGURES),
     "PATH_PREDICTIONS": table(),  # for hierarchies
     "SUMMARY": table("summary"),
@@ -66,4 +67,4 @@ def test_every_version_is_in_the_table():
     from probeline import versions
 
     names = {name for name in vars(versions) if name.isupper()}
-    assert names - set(VERSIONS) == {"CLASSIFIER_FORMAT"}
+    assert names - set(VERSIONS) == {"CLASSIFIER_FORMAT", "RERANKER_FORMAT"}
