@@ -22,6 +22,11 @@ OTHER_VALUES = {
     "datasets.bbc.metric": "says in words what the default, null, would decide",
     "runs": "spelt out as an example; it says what the default does",
     "combinations": "named entries have no default",
+    "lrsl.sources": "the default run shows every stage",
+    "lrsl.embedder": "the one that its package brings",
+    "lrsl.max_length": "64 keeps the default run within minutes on two cores",
+    "lrsl.triplets.per_text": "the same",
+    "lrsl.triplets.per_class": "the same",
 }
 
 
