@@ -231,3 +231,31 @@ def test_a_missing_file_is_one_line_before_anything_runs(reranked, tmp_path, cha
     done = snake.snakemake(reranked, "-n", "--configfile", path)
     assert done.returncode == 1
     assert next(text for text in done.stderr.splitlines() if "none" in text).startswith(line)
+
+
+def test_every_level_and_the_paths_of_a_hierarchy_are_reranked(tmp_path, tiny_model):
+    """For each seed of what is reranked, and each of its own."""
+    config = edited(
+        ("extract.poolings", ["mean"]),
+        (f"datasets.{DATASET}.label", ["coarse", "fine"]),
+        (f"models.{MODEL}-tuned", {"finetuned_from": MODEL, "on": DATASET, "task": "coarse"}),
+        ("baselines", ["tfidf", "finetune"]),
+        ("finetune", {"models": [MODEL], "seeds": [1, 2]}),
+        ("lrsl", {"sources": ["stc", "tfidf", "finetune"], "embedder": "./model", "seeds": [3, 4]}),
+    )
+    folder = tiny_project.build_project(tmp_path / "deep", tiny_model, config)
+    found = snake.planned(folder)
+    names = {
+        MODEL: {f"lrsl-{s}-{n}" for s in ("stc", "finetune-1", "finetune-2") for n in (3, 4)},
+        # Its own head is among its source's.
+        f"{MODEL}-tuned": {"lrsl-stc-3", "lrsl-stc-4"},
+        "tfidf": {"lrsl-tfidf-3", "lrsl-tfidf-4"},
+    }
+    paths: dict[str, set[str]] = {}
+    for job in found:
+        if job.rule == "path_predictions" and job.wildcards["method"].startswith("lrsl"):
+            paths.setdefault(job.wildcards["model"], set()).add(job.wildcards["method"])
+    assert paths == names
+    jobs = [job for job in found if job.rule == "rerank"]
+    assert {job.wildcards["task"] for job in jobs} == {"coarse", "fine"}
+    assert len(jobs) == 2 * sum(map(len, names.values()))

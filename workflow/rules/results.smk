@@ -58,7 +58,7 @@ rule summary:
 
 
 rule comparisons:
-    """The selected classifier against every other method, on the same test texts."""
+    """The selected classifier against every other method, and each reranking against its source."""
     input:
         [list(plan.dataset_artifacts(dataset).values()) for dataset in plan.datasets],
         [
