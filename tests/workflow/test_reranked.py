@@ -90,6 +90,7 @@ def counts(*stages: str, **more: int) -> dict[str, int]:
 FROM_RERANK = {"rerank": RERANKED, "lrsl_figure": FIGURES} | dict.fromkeys(TABLES, 1)
 FROM_EMBED = {"embed": RERANKED} | FROM_RERANK
 FROM_TRIPLETS = {"triplets": TRIPLETS} | FROM_EMBED
+OF_FITTED = counts(*TABLES, triplets=FITTED, embed=4, rerank=4, lrsl_figure=FITTED)
 EDITS = {
     "nothing": ([], {}),
     "powers": ([("lrsl.powers", [1, 2])], FROM_RERANK),
@@ -97,12 +98,12 @@ EDITS = {
     "threshold": ([("lrsl.threshold", "validation")], FROM_RERANK),
     "the order of what is tried": ([("lrsl.powers", [3, 2, 1, 0.5])], {}),
     "tune": ([("lrsl.tune.epochs", 2)], FROM_EMBED),
-    "untuned": ([("lrsl.tune", None)], FROM_RERANK),
+    "untuned": ([("lrsl", CONFIG["lrsl"] | {"tune": None})], FROM_RERANK),
     "template": ([("lrsl.template", "about {label}")], FROM_TRIPLETS),
     "triplets": ([("lrsl.triplets", {"per_text": 1})], FROM_TRIPLETS),
-    "crossfit": ([("lrsl.crossfit", 3)], {"crossfit": FITTED} | FROM_TRIPLETS),
+    "crossfit": ([("lrsl.crossfit", 3)], {"crossfit": FITTED} | OF_FITTED),
     # The paper's way: the classifiers' own logits.
-    "no crossfit": ([("lrsl.crossfit", 0)], FROM_TRIPLETS),
+    "no crossfit": ([("lrsl.crossfit", 0)], OF_FITTED),
     "a seed more": (
         [("lrsl.seeds", [1, 2, 3])],
         counts(*TABLES, embed=3, rerank=3, lrsl_figure=FIGURES),
