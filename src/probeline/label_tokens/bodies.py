@@ -1,0 +1,108 @@
+"""What label tokens must know about each architecture. Checked against transformers 5.23."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from probeline.errors import ProbelineError, one_of
+from probeline.label_tokens.configuration import PREFIX, SUFFIX
+from probeline.models.families import family_of
+
+if TYPE_CHECKING:
+    import transformers
+
+    from probeline.label_tokens.configuration import LabelTokenConfig
+
+_CAUSAL = frozenset(
+    {"gemma", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "phi"}
+    | {"qwen2", "qwen3"}
+)
+# Distances between tokens are counted by their places, which no argument changes.
+_COUNT_PLACES = frozenset({"deberta-v2", "gpt_neo", "mpnet", "mt5", "t5"})
+_NO_POSITIONS = frozenset({"mt5", "t5"})
+_NO_MASKS = frozenset({"deberta-v2"})
+
+
+def is_causal(model_type: str) -> bool:
+    """Whether a token sees only those before it."""
+    return model_type in _CAUSAL
+
+
+def new_body(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
+    """A body with random weights: of an encoder-decoder the encoder, without a pooler."""
+    import transformers
+
+    family = family_of(config.model_type, "label tokens")
+    if family.encoder_class is not None:
+        return getattr(transformers, family.encoder_class)._from_config(config)
+    extra = {"add_pooling_layer": False} if family.pooler else {}
+    return transformers.AutoModel.from_config(config, **extra)
+
+
+def check(config: LabelTokenConfig) -> None:
+    """Refuse what the body cannot do.
+
+    Raises
+    ------
+    ProbelineError
+        If labels are to stand before the text of a decoder, the position is unknown, a chunk has
+        no label, or the body has no positions or masks of one's own that the options need.
+    """
+    kind = config.body.model_type
+    if config.position not in (PREFIX, SUFFIX):
+        raise ProbelineError(f"position: {one_of(config.position, (PREFIX, SUFFIX))}")
+    if config.position == PREFIX and is_causal(kind):
+        raise ProbelineError(
+            f"position: prefix, but {kind} is a decoder, whose tokens see only those before them; "
+            "label tokens must stand after the text: use suffix"
+        )
+    if config.chunk is not None and config.chunk < 1:
+        raise ProbelineError(f"chunk: {config.chunk} labels per pass; expected 1 or more, or null")
+    wanted = "isolated" if config.isolated else "shared_positions"
+    if config.shared_positions and kind in _COUNT_PLACES:
+        raise ProbelineError(
+            f"{wanted}: {kind} counts the distances between tokens by their places, so label "
+            f"tokens cannot share a position; set {wanted} to false or take another model"
+        )
+    if not config.labels_attend and kind in _NO_MASKS:
+        raise ProbelineError(
+            f"labels_attend: {kind} takes no mask of pairs of tokens, so label tokens cannot be "
+            "kept from attending to each other; set labels_attend to true or take another model"
+        )
+
+
+def wants_bool_mask(config: transformers.PreTrainedConfig) -> bool:
+    """Whether masks of pairs of tokens are True and False, or what is added to scores.
+
+    Raises
+    ------
+    ProbelineError
+        If the attention in use takes neither.
+    """
+    used = config._attn_implementation or "eager"
+    if used not in ("eager", "sdpa"):
+        raise ProbelineError(
+            f"attention {used} takes no mask of pairs of tokens, which label tokens that do not "
+            "attend to each other need; load the model with attn_implementation='sdpa'"
+        )
+    return used == "sdpa"
+
+
+def windows(config: transformers.PreTrainedConfig) -> dict[str, int | None] | int | None:
+    """How far attention reaches, None where it has no end: of each kind of layer, or of all.
+
+    A dict is for bodies that take one mask per kind of layer, under the same keys.
+    """
+    reach = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if not kinds:
+        return reach
+    return {kind: reach if kind == "sliding_attention" else None for kind in sorted(set(kinds))}
+
+
+def first_position(config: transformers.PreTrainedConfig) -> int | None:
+    """The position number of the first token; None where there are no such numbers."""
+    if config.model_type in _NO_POSITIONS:
+        return None
+    family = family_of(config.model_type, "label tokens")
+    return config.pad_token_id + 1 if family.padded_positions else 0
