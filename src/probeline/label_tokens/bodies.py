@@ -100,9 +100,11 @@ def windows(config: transformers.PreTrainedConfig) -> dict[str, int | None] | in
     return {kind: reach if kind == "sliding_attention" else None for kind in sorted(set(kinds))}
 
 
-def first_position(config: transformers.PreTrainedConfig) -> int | None:
+def first_position(body: transformers.PreTrainedModel) -> int | None:
     """The position number of the first token; None where there are no such numbers."""
-    if config.model_type in _NO_POSITIONS:
+    kind = body.config.model_type
+    if kind in _NO_POSITIONS:
         return None
-    family = family_of(config.model_type, "label tokens")
-    return config.pad_token_id + 1 if family.padded_positions else 0
+    padded = family_of(kind, "label tokens").padded_positions
+    # Not the config's padding id: MPNet counts from 2, whatever that is.
+    return body.embeddings.padding_idx + 1 if padded else 0

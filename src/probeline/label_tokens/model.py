@@ -93,7 +93,8 @@ class LabelTokenClassifier(PreTrainedModel):
         for part in self._parts(input_ids.device):
             layout = self.layout(mask, len(part))
             output = self._read(text, token_type_ids, part, layout, output_attentions)
-            hidden = layout.at_labels(output.last_hidden_state)
+            # A quantised or half-precision body may have a head in float32.
+            hidden = layout.at_labels(output.last_hidden_state).to(self.classifier.weight.dtype)
             logits.append(self.classifier(self.dropout(hidden)).squeeze(-1))
             attentions = output.attentions if output_attentions else None
         logits = torch.cat(logits, dim=1)
@@ -124,7 +125,7 @@ class LabelTokenClassifier(PreTrainedModel):
         labels = (self.label_embeddings(part) * self._scale).to(text.dtype)
         embeds = layout.pick(text, labels.expand(len(text), -1, -1))
         inputs, positions = {}, layout.positions(self.config.shared_positions)
-        first = bodies.first_position(self.config.body)
+        first = bodies.first_position(self.body)
         if first is not None:
             inputs["position_ids"] = positions + first
         if types is not None:
