@@ -10,9 +10,11 @@ import pytest
 from rerank_tasks import cosines, guesses, random_task
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+from probeline.files import write_json
 from probeline.lrsl.curve import share_curve
 from probeline.lrsl.examples import COLUMNS, examples, write_examples
 from probeline.lrsl.report import by_class, changes, compare
+from probeline.lrsl.report_tables import write_report_tables
 
 KINDS = ["binary", "multiclass", "multilabel"]
 
@@ -130,12 +132,14 @@ def test_a_class_without_texts():
     assert (last["texts"], last["recall_before"], last["recall_after"]) == (0, None, None)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("kind", KINDS)
-def test_examples(kind, tmp_path):
+def test_examples(kind, temperature, tmp_path):
     task, before, after, flagged = case(kind)
     similarity = cosines(task, "test", 4)
     texts = [f"text, {row}" for row in range(200)]
-    frame = examples(task, "test", texts, before, after, flagged, similarity[flagged])
+    given = task, "test", texts, before, after, flagged, similarity[flagged]
+    frame = examples(*given, temperature=temperature)
     counts = changes(task, "test", before, after)
     assert len(frame) == counts["changed"]
     outcomes = frame["outcome"].value_counts()
@@ -153,6 +157,13 @@ def test_examples(kind, tmp_path):
             assert row["old_label"] == " | ".join(task.labels[code] for code in old)
             numbers = " | ".join(f"{similarity[place, code]:.4f}" for code in true)
             assert row["true_similarity"] == numbers
+            for name, values in (("before", before), ("after", after)):
+                p = 1 / (1 + np.exp(-values[place].astype(float) / temperature))
+                shown = [
+                    float(value) for value in row[f"old_probability_{name}"].split(" | ") if value
+                ]
+                assert shown == pytest.approx(p[list(old)], abs=1e-4)
+                assert name == "after" or all(value >= 0.5 for value in shown)
             continue
         new = answer(after[place], False)
         assert (row["old_label"], row["new_label"], row["true_label"]) == tuple(
@@ -160,7 +171,8 @@ def test_examples(kind, tmp_path):
         )
         assert row["new_similarity"] == similarity[place, new]
         for name, values in (("before", before), ("after", after)):
-            p = np.exp(values[place]) / np.exp(values[place]).sum()
+            p = np.exp(values[place].astype(float) / temperature)
+            p /= p.sum()
             assert row[f"old_probability_{name}"] == pytest.approx(p[old], rel=1e-5)
             assert row[f"new_probability_{name}"] == pytest.approx(p[new], rel=1e-5)
     write_examples(frame, tmp_path / "examples.csv")
@@ -211,3 +223,33 @@ def test_the_curve_ends_with_what_was_embedded():
     assert found[-1] in whole
     none = share_curve(task, "test", before, everything, certainty, np.zeros(len(known), bool))
     assert [row["texts"] for row in none] == [0]
+
+
+def test_tables_of_two_seeds(tmp_path):
+    task, before, after, flagged = case("multiclass")
+    paths = []
+    for seed, values in ((1, after), (2, before)):
+        own = {"seed": seed, "metric": "accuracy", "variant": "prob, power 2"}
+        own |= {"hard_texts": {"validation": 9, "test": 12}, "by_class": {}}
+        for split in ("validation", "test"):
+            # Both splits are the test texts here.
+            own[split] = compare(task, "test", before, values, flagged, 0)
+            own["by_class"][split] = by_class(task, "test", before, values, flagged)
+        paths.append(tmp_path / f"{seed}.json")
+        write_json(paths[-1], own)
+    files = tmp_path / "changes.csv", tmp_path / "classes.csv"
+    write_report_tables(paths, *files)
+    rows, classes = (pd.read_csv(path) for path in files)
+    assert rows["seed"].tolist() == [1] * 4 + [2] * 4
+    assert rows["of"].tolist() == ["all", "reranked"] * 4
+    first, second = rows.iloc[2], rows.iloc[3]
+    y = task.y["test"]
+    assert (first["split"], first["texts"], second["texts"]) == ("test", len(y), flagged.sum())
+    assert first["hard"] == 12 and first["reranked"] == flagged.sum()
+    assert first["after"] == pytest.approx(accuracy_score(y, after.argmax(1)), rel=1e-5)
+    right = accuracy_score(y[flagged], after[flagged].argmax(1))
+    assert second["after"] == pytest.approx(right, rel=1e-5)
+    assert first["fixed"] == changes(task, "test", before, after)["fixed"]
+    assert (rows["fixed"][4:] == 0).all()
+    assert classes["label"].tolist() == [*task.labels] * 4
+    assert classes["texts"][:5].tolist() == np.bincount(y, minlength=5).tolist()

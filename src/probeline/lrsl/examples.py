@@ -12,7 +12,7 @@ import pandas as pd
 from probeline.files import replacing
 from probeline.lrsl.hardness import misclassified
 from probeline.lrsl.report import answers_differ
-from probeline.probe.losses import sigmoid, softmax
+from probeline.lrsl.temperature import probabilities
 
 if TYPE_CHECKING:
     from probeline.probe.task import TaskData
@@ -46,6 +46,7 @@ def examples(
     flagged: np.ndarray,
     similarity: np.ndarray,
     limit: int | None = None,
+    temperature: float = 1.0,
 ) -> pd.DataFrame:
     """Collect the texts whose answer changed, fixed ones first, then broken ones, then others.
 
@@ -59,12 +60,15 @@ def examples(
     similarity : ndarray, shape (flagged texts, K)
     limit : int, optional
         Most texts of each outcome; the first by row number.
+    temperature : float
+        Divides the logits, before and after.
 
     Returns
     -------
     DataFrame
-        Columns `COLUMNS`. Of a multi-label text the labels are joined by ' | ', and so are the
-        numbers, in the same order; empty where it has no label.
+        Columns `COLUMNS`. Probabilities are the softmax, of several labels the sigmoid of each,
+        which are predicted above 0.5 before and after. Of a multi-label text the labels are joined
+        by ' | ', and so are the numbers, in the same order; empty where it has no label.
     """
     places = np.flatnonzero(answers_differ(before, after, task.multilabel) & flagged)
     where = np.cumsum(flagged) - 1
@@ -73,8 +77,9 @@ def examples(
     ]
     outcome = np.where(wrong[0] & ~wrong[1], 0, np.where(~wrong[0] & wrong[1], 1, 2))
     places, outcome = _ordered(places, outcome, limit)
-    probabilities = sigmoid if task.multilabel else softmax
-    was, now = probabilities(before[places]), probabilities(after[places])
+    was, now = (
+        probabilities(values[places], task.multilabel, temperature) for values in (before, after)
+    )
     cosine = similarity[where[places]]
     rows = []
     for i, place in enumerate(places):
