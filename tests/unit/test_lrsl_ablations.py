@@ -5,14 +5,24 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from rerank_tasks import cosines, guesses, random_task
 from scipy.special import expit, logit, softmax
 from sklearn.metrics import accuracy_score, f1_score
 
-from probeline.lrsl.ablations import Hardness, Similarities, ablations, write_ablations
+from probeline.lrsl.ablation_settings import setting_of
+from probeline.lrsl.ablations import (
+    Hardness,
+    Similarities,
+    ablations,
+    write_ablations,
+)
+from probeline.lrsl.combiner import CombinerOptions, cross_validated, fit_combiner
+from probeline.lrsl.decision import Decision
 from probeline.lrsl.rerank import Form
+from probeline.lrsl.reranking import Reranking
 
 FORMS = [Form.nothing(), Form("prob", 1.0), Form("prob", 3.0), Form("mix", 1.0, 0.3)]
 
@@ -81,10 +91,81 @@ def test_every_row_equals_a_loop(tmp_path):
         gain = row["test_score"] - first["test_score"]
         assert row["difference"] == pytest.approx(gain)
         assert row["ci_low"] <= gain <= row["ci_high"]
-    (chosen,) = (row for row in table.to_pylist() if row["chosen"])
-    assert chosen["validation_score"] == max(row["validation_score"] for row in (first, *rows))
-    write_ablations(table, tmp_path / "ablations.parquet")
-    assert pq.read_table(tmp_path / "ablations.parquet").equals(table)
+    (best,) = (row for row in table.to_pylist() if row["best_on_validation"])
+    assert best["validation_score"] == max(row["validation_score"] for row in (first, *rows))
+    assert not any(row["chosen"] for row in (first, *rows))
+    files = tmp_path / "ablations.parquet", tmp_path / "ablations.csv"
+    write_ablations(table, *files)
+    assert pq.read_table(files[0]).equals(table)
+    read = pd.read_csv(files[1])
+    assert list(read.columns) == table.column_names
+    assert read["test_score"].tolist() == pytest.approx(table["test_score"].to_pylist(), rel=1e-5)
+    assert files[1].read_text().splitlines()[1].startswith(",,,,nothing,,,,")
+
+
+def test_what_the_reranker_does_is_marked():
+    task, logits, sets = given("multiclass")
+    plain = ablations(task, logits, sets, FORMS, [2, 3], Hardness(), seed=0).to_pylist()
+    wrong = logits["validation"].argmax(axis=1) != task.y["validation"]
+    threshold = np.sort(logits["validation"].astype(float))[:, -3:].var(axis=1)[wrong].mean()
+
+    def table(reranking, k=3):
+        chosen = setting_of(Decision(reranking, "variance", k).plain(), sets[1])
+        rows = ablations(task, logits, sets, FORMS, [2, 3], Hardness(), 0, chosen=chosen)
+        marked = [row for row in rows.to_pylist() if row["chosen"]]
+        assert len(marked) == 1
+        return len(rows) - len(plain), marked[0] | {"chosen": False}
+
+    added, row = table(Reranking(Form("prob", 3.0, candidates=3), float(threshold)))
+    assert added == 0 and row in plain
+    assert (row["embedding"], row["rerank"], row["k"], row["power"]) == ("tuned", "hard", 3, 3.0)
+    added, row = table(Reranking(Form.nothing(), None))
+    assert added == 0 and row == plain[0]
+    # As the rule 'validation' has it: a threshold of its own.
+    added, row = table(Reranking(Form("prob", 3.0, candidates=3), float(threshold) / 2))
+    assert added == 1 and row["threshold"] == threshold / 2
+    cosine = sets[1].of["test"]
+    answers, flagged = naive(row, logits["test"], cosine, threshold / 2)
+    assert row["test_score"] == accuracy_score(task.y["test"], answers)
+    assert row["test_flagged"] == flagged
+
+
+def test_the_learned_form_is_judged_by_texts_it_was_not_fitted_on():
+    task, logits, sets = given("multiclass")
+    table = ablations(task, logits, sets[:1], [], [3], Hardness(), 5, combiner=True)
+    row = next(row for row in table.to_pylist() if row["rerank"] == "all")
+    assert row["form"] == "mlp" and row["power"] is row["weight"] is None
+    own = logits["validation"], sets[0].of["validation"], task.y["validation"]
+    options = CombinerOptions(candidates=3)
+    wrong = own[0].argmax(axis=1) != own[2]
+    unseen = cross_validated(*own, options, 5, wrong)
+    assert row["validation_score"] == accuracy_score(own[2], unseen.argmax(axis=1))
+    fitted = fit_combiner(*own, options, 5).scores(logits["test"], sets[0].of["test"])
+    assert row["test_score"] == accuracy_score(task.y["test"], fitted.argmax(axis=1))
+
+
+def test_a_threshold_alone_is_what_forms_are_compared_with():
+    """Of several labels; it is the best one on validation, and reads no similarities."""
+    task, logits, sets = given("multilabel")
+    # They are predicted too often, so that another threshold is a gain.
+    logits = {split: values + 1 for split, values in logits.items()}
+    table = ablations(task, logits, sets[:1], FORMS, [5], Hardness(), 0, top_k=False).to_pylist()
+    alone = {row["rerank"]: row for row in table if row["form"] == "threshold"}
+    assert set(alone) == {"hard", "all"}
+    z, y = logits["validation"].astype(float), task.y["validation"]
+    every = np.unique(z)
+    scores = {
+        at: f1_score(y, z > at, average="micro", zero_division=0)
+        for at in (every[:-1] + every[1:]) / 2
+    }
+    row = alone["all"]
+    assert row["validation_score"] == pytest.approx(max(scores.values()), abs=0.01)
+    assert row["validation_score"] > table[0]["validation_score"] + 0.02
+    assert row["embedding"] is row["crossfit"] is row["power"] is None
+    assert row["test_score"] > table[0]["test_score"] and row["test_flagged"] == len(logits["test"])
+    assert alone["hard"]["test_flagged"] < len(logits["test"])
+    single = ablations(*given("multiclass"), FORMS, [3], Hardness(), 0)
+    assert "threshold" not in single["form"].to_pylist()
 
 
 def test_what_validation_chooses_does_not_hang_on_test_labels():
@@ -94,7 +175,7 @@ def test_what_validation_chooses_does_not_hang_on_test_labels():
     other = ablations(task, logits, sets, FORMS, [2, 3], Hardness(), seed=0)
     assert one["test_score"] != other["test_score"]
     names = [name for name in one.column_names if name.startswith("validation")]
-    names += ["chosen", "threshold", "test_flagged", "test_changed"]
+    names += ["best_on_validation", "threshold", "test_flagged", "test_changed"]
     assert one.select(names).equals(other.select(names))
 
 
@@ -103,7 +184,7 @@ def test_harmless_similarities_are_not_chosen():
     task, logits, _ = given("multiclass")
     same = Similarities("tuned", False, {s: np.full_like(v, 0.5) for s, v in logits.items()})
     table = ablations(task, logits, [same], FORMS, [3], Hardness(), seed=0)
-    assert table["chosen"].to_pylist() == [True] + [False] * (len(table) - 1)
+    assert table["best_on_validation"].to_pylist() == [True] + [False] * (len(table) - 1)
     assert set(table["difference"].to_pylist()) == {0}
 
 

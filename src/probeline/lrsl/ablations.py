@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probeline.files import replacing
+from probeline.lrsl.ablation_settings import (
+    THRESHOLD,
+    Hardness,
+    Setting,
+    Similarities,
+    settings_of,
+)
+from probeline.lrsl.choice import choose
 from probeline.lrsl.decision import Decision
-from probeline.lrsl.hardness import misclassified, threshold_of
+from probeline.lrsl.hardness import is_hard
 from probeline.lrsl.report import changes, paired_differences
 from probeline.lrsl.rerank import Form
 from probeline.lrsl.reranking import Reranking
-from probeline.lrsl.trial import Validation, hard_offset
+from probeline.lrsl.trial import Trial
 
 if TYPE_CHECKING:
     from probeline.probe.task import TaskData
+
+__all__ = ["Hardness", "Setting", "Similarities", "ablations", "decided", "write_ablations"]
 
 _SPLITS = ("validation", "test")
 _SCHEMA = pa.schema(
@@ -48,46 +57,12 @@ _SCHEMA = pa.schema(
         ("difference", pa.float64()),
         ("ci_low", pa.float64()),
         ("ci_high", pa.float64()),
+        ("best_on_validation", pa.bool_()),
         ("chosen", pa.bool_()),
     ]
 )
 # Logits of the test split kept for the bootstrap at a time.
 _AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class Similarities:
-    """Cosines of texts and labels by one embedding.
-
-    Attributes
-    ----------
-    embedding : 'tuned' or 'untuned'
-    crossfit : bool or None
-        Whether its triplets come from cross-fitted logits; None where there are none.
-    of : mapping of split to ndarray of float32, shape (n, K)
-        Of all texts of 'validation' and 'test', in the order of `task.rows`.
-    """
-
-    embedding: str
-    crossfit: bool | None
-    of: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Hardness:
-    """How hard texts are found, but for k.
-
-    Attributes
-    ----------
-    measure : one of `probeline.lrsl.hardness.MEASURES`
-    rule : 'misclassified' or float
-        As in `probeline.lrsl.hardness.threshold_of`.
-    temperature : float
-    """
-
-    measure: str = "variance"
-    rule: str | float = "misclassified"
-    temperature: float = 1.0
 
 
 def ablations(
@@ -99,6 +74,8 @@ def ablations(
     hardness: Hardness,
     seed: int,
     top_k: bool = True,
+    combiner: bool = False,
+    chosen: Setting | None = None,
 ) -> pa.Table:
     """Rerank validation and test under every setting, whatever validation says of it.
 
@@ -113,111 +90,113 @@ def ablations(
     hardness : Hardness
         The threshold comes from validation.
     seed : int
-        Of the bootstrap.
+        Of the bootstrap, and of the combiner's folds and first weights.
+    combiner : bool
+        Whether the learned form is one of the settings; what validation says of it is of texts it
+        was not fitted on.
+    chosen : Setting, optional
+        What the reranker does. It has a row of its own where it is none of the grid.
 
     Returns
     -------
     Table
         The first row does nothing; then a row per setting: embedding, crossfit, rerank ('hard' or
-        'all'), k, form, power, weight (of `mix` alone), threshold. Of validation and test the
-        task's score and how many texts were flagged, changed, fixed and broken; of test the
-        difference of the score to doing nothing with its paired 95 % bootstrap interval. `chosen`
-        marks the row with the best validation score, of equal ones that which changes fewest.
+        'all'), k, form, power, weight (of `mix` alone), threshold. In a multi-label task the form
+        'threshold' leaves the hard texts' labels in their order, and chooses their threshold again,
+        as every form does: what a form is worth is what it has above that. Of validation and test
+        the task's score and how many texts were flagged, changed, fixed and broken; of test the
+        difference of the score to doing nothing with its paired 95 % bootstrap interval.
+        `best_on_validation` marks the row with the best validation score, of equal ones that which
+        changes fewest; `chosen` what the reranker does, whose choice is not by score alone.
     """
+    grid = settings_of(
+        task, logits["validation"], similarities, forms, ks, hardness, top_k, combiner
+    )
+    tried = list(grid)
+    own = [chosen is not None and chosen.equals(setting) for setting in tried]
+    if chosen is not None and not any(own):
+        tried.append(chosen)
+        own.append(True)
     rows, kept = [], []
-    for plain, decision, cosines in _settings(
-        task, logits, similarities, forms, ks, hardness, top_k
-    ):
-        found, after = _reranked(task, logits, decision, cosines)
-        rows.append(plain | found)
+    for setting in tried:
+        found, after = _reranked(task, logits, setting, hardness, seed)
+        rows.append(setting.columns() | found)
         kept.append(after)
         if len(kept) == _AT_ONCE:
             _add_intervals(task, logits["test"], rows, kept, seed)
             kept.clear()
     _add_intervals(task, logits["test"], rows, kept, seed)
     best = max(rows, key=lambda row: (row["validation_score"], -row["validation_changed"]))
-    return pa.Table.from_pylist([row | {"chosen": row is best} for row in rows], schema=_SCHEMA)
+    for row, mark in zip(rows, own, strict=True):
+        row |= {"best_on_validation": row is best, "chosen": mark}
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
-def write_ablations(table: pa.Table, path: str | os.PathLike) -> None:
-    """Write the table as Parquet, whole or not at all."""
+def decided(
+    task: TaskData, logits: np.ndarray, setting: Setting, hardness: Hardness, seed: int
+) -> tuple[Trial, Decision]:
+    """Fit on validation what a setting leaves open: a combiner, the threshold of several labels.
+
+    Parameters
+    ----------
+    logits : ndarray of float32, shape (n, K)
+        Of validation.
+    """
+    given = setting.validation(task, logits, hardness)
+    forms, combiners = [], []
+    if isinstance(setting.way, Form):
+        forms.append(setting.way)
+    elif setting.way is not None:
+        combiners.append(setting.way)
+    choice = choose(given, forms, [setting.threshold], combiners, seed, fixed=True)
+    trial, reranking = choice.trial, choice.reranking
+    if setting.form == THRESHOLD:
+        # No choice of its own: it is tried so that others are compared with it.
+        trial = choice.trials[-1]
+        reranking = Reranking(
+            setting.way, trial.threshold, None, trial.offset, True, hardness.temperature
+        )
+    return trial, Decision(reranking, hardness.measure, setting.k)
+
+
+def write_ablations(
+    table: pa.Table, path: str | os.PathLike, csv: str | os.PathLike | None = None
+) -> None:
+    """Write the table as Parquet, and as CSV for people to look at; whole or not at all."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
-
-
-def _settings(
-    task: TaskData,
-    logits: Mapping[str, np.ndarray],
-    similarities: Sequence[Similarities],
-    forms: Sequence[Form],
-    ks: Sequence[int],
-    hardness: Hardness,
-    top_k: bool,
-) -> Iterator[tuple[dict, Decision, Mapping | None]]:
-    """A row's columns, its decision, and the similarities it reads."""
-    common = {"multilabel": task.multilabel, "temperature": hardness.temperature}
-    nothing = Decision(Reranking(Form.nothing(), None, **common), hardness.measure, ks[0])
-    yield {"form": "nothing"}, nothing, None
-    wrong = misclassified(logits["validation"], task.y["validation"], task.multilabel)
-    for k in ks:
-        base = replace(nothing, k=k)
-        at = threshold_of(base.certainty(logits["validation"]), wrong, hardness.rule)
-        for cosines, form, rerank in product(similarities, forms, ("hard", "all")):
-            if form.is_nothing:
-                continue
-            form = replace(form, candidates=k if top_k else None)
-            plain = {
-                "embedding": cosines.embedding,
-                "crossfit": cosines.crossfit,
-                "rerank": rerank,
-                "k": k,
-                "form": form.name,
-                "power": form.power,
-                "weight": form.weight if form.name == "mix" else None,
-                "threshold": at if rerank == "hard" else None,
-            }
-            threshold = at if rerank == "hard" else np.inf
-            yield plain, replace(base, reranking=Reranking(form, threshold, **common)), cosines.of
+    if csv is not None:
+        frame = pd.DataFrame(table.to_pylist(), columns=table.column_names)
+        whole = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+        frame = frame.astype(dict.fromkeys(whole, "Int64"))
+        with replacing(csv) as temporary:
+            frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _reranked(
     task: TaskData,
     logits: Mapping[str, np.ndarray],
-    decision: Decision,
-    similarity: Mapping[str, np.ndarray] | None,
+    setting: Setting,
+    hardness: Hardness,
+    seed: int,
 ) -> tuple[dict, np.ndarray]:
     """A row's results, and the reranked logits of test."""
-    found = {}
-    if task.multilabel and not decision.idle:
-        decision = _with_offset(task, decision, logits["validation"], similarity["validation"])
-    for split in _SPLITS:
-        before = after = logits[split]
-        flagged = decision.selects(before)
-        if flagged.any():
-            after = decision.apply(before, flagged, similarity[split][flagged])
-        found[f"{split}_score"] = task.score(split, after)
-        found[f"{split}_flagged"] = int(flagged.sum())
-        for name, count in changes(task, split, before, after).items():
-            found[f"{split}_{name}"] = count
+    trial, decision = decided(task, logits["validation"], setting, hardness, seed)
+    found = {
+        "validation_score": trial.score,
+        "validation_flagged": trial.hard,
+        "validation_changed": trial.changed,
+        "validation_fixed": trial.fixed,
+        "validation_broken": trial.broken,
+    }
+    before = after = logits["test"]
+    flagged = is_hard(decision.certainty(before), decision.reranking.threshold)
+    if flagged.any():
+        after = decision.apply(before, flagged, setting.similarity("test", before)[flagged])
+    found |= {"test_score": task.score("test", after), "test_flagged": int(flagged.sum())}
+    for name, count in changes(task, "test", before, after).items():
+        found[f"test_{name}"] = count
     return found, after
-
-
-def _with_offset(
-    task: TaskData, decision: Decision, logits: np.ndarray, similarity: np.ndarray
-) -> Decision:
-    """With the threshold of the reranked labels that scores best on validation."""
-    own, hard = decision.reranking, decision.selects(logits)
-    given = Validation(
-        logits,
-        similarity,
-        task.y["validation"],
-        decision.certainty(logits),
-        task.metric,
-        task.multilabel,
-        own.temperature,
-    )
-    offset = hard_offset(given, decision.apply(logits, hard, similarity[hard]), hard)
-    return replace(decision, reranking=replace(own, offset=offset))
 
 
 def _add_intervals(
