@@ -18,7 +18,9 @@ def report(path, shift=0.0, **more):
         for i in range(11)
     ]
     shares = {"validation": 0.3, "test": 0.2}
-    write_json(path, {"metric": "macro-f1", "curve": curve, "chosen_share": shares} | more)
+    shown = {"variant": "prob, power 2", "chosen": True}
+    plain = {"metric": "macro-f1", "curve": curve, "shown": shown}
+    write_json(path, plain | {"chosen_share": shares, "hard_share": shares} | more)
     return path
 
 
@@ -39,14 +41,51 @@ def test_several_seeds(tmp_path):
     assert "macro-F1 0.810 to 0.930 (mean of 2 seeds)" in svg
 
 
-def test_nothing_was_reranked(tmp_path):
-    curve = [{"split": split, "share": 0, "texts": 0, "score": 0.9} for split in SPLITS]
-    path = report(tmp_path / "r.json", curve=curve, chosen_share={"validation": 0, "test": 0})
+NOTHING = {
+    "shown": {"variant": "mix, weight 0.5, power 1", "chosen": False},
+    "chosen_share": {"validation": 0, "test": 0},
+}
+
+
+def test_nothing_was_chosen(tmp_path):
+    path = report(tmp_path / "r.json", **NOTHING)
     reranked_figure([path], "toy", [tmp_path / "share.svg"])
-    assert (
-        "0.0% of the texts reranked, macro-F1 0.900 to 0.900"
-        in (tmp_path / "share.svg").read_text()
-    )
+    svg = (tmp_path / "share.svg").read_text()
+    assert "drawn is the best that was tried (mix, weight 0.5, power 1)" in svg
+    assert "though not reranked: 30.0% of validation, 20.0% of test" in svg
+    assert "Chosen, on" not in svg
+
+
+def test_nothing_was_chosen_for_one_of_the_seeds(tmp_path):
+    paths = [report(tmp_path / "1.json"), report(tmp_path / "2.json", shift=0.02, **NOTHING)]
+    reranked_figure(paths, "toy", [tmp_path / "share.svg"])
+    svg = (tmp_path / "share.svg").read_text()
+    assert "Nothing was chosen for 1 of 2 seeds" in svg
+    # Of the other seed alone.
+    assert "Chosen, on test: 20.0% of the texts reranked, macro-F1 0.800 to 0.920" in svg
+
+
+def test_nothing_was_hard(tmp_path):
+    curve = [{"split": split, "share": 0, "texts": 0, "score": 0.9} for split in SPLITS]
+    none = {"validation": 0, "test": 0}
+    shown = {"variant": "nothing", "chosen": False}
+    more = {"curve": curve, "shown": shown, "chosen_share": none, "hard_share": none}
+    reranked_figure([report(tmp_path / "r.json", **more)], "toy", [tmp_path / "share.svg"])
+    svg = (tmp_path / "share.svg").read_text()
+    assert "Nothing was chosen: no text is hard" in svg
+
+
+def test_the_curve_of_all_texts_takes_the_place_of_the_report_s(tmp_path):
+    short = [{"split": split, "share": 0, "texts": 0, "score": 0.8} for split in SPLITS]
+    path = report(tmp_path / "report.json", curve=short)
+    whole = report(tmp_path / "whole.json", shift=0.02)
+    reranked_figure([path], "toy", [tmp_path / "share.svg"], [whole])
+    svg = (tmp_path / "share.svg").read_text()
+    assert "on test: 20.0% of the texts reranked, macro-F1 0.820 to 0.940" in svg
+    write_json(whole, {"curve": []})
+    with pytest.raises(ProbelineError, match="key 'curve'") as caught:
+        reranked_figure([path], "toy", [tmp_path / "share.svg"], [whole])
+    assert str(whole) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +96,8 @@ def test_nothing_was_reranked(tmp_path):
         ({"curve": [{"split": "train", "share": 0, "score": 0}]}, "'train' is not one of"),
         ({"curve": [{"split": "test", "share": 0}]}, "key 'score': expected a finite number"),
         ({"chosen_share": {"validation": 0.1}}, "key 'test': expected a finite number"),
+        ({"hard_share": None}, "key 'hard_share': expected an object"),
+        ({"shown": {"variant": "prob"}}, "key 'chosen': expected true or false"),
         ({"metric": 3}, "key 'metric'"),
     ],
 )

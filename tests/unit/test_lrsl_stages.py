@@ -12,21 +12,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from labelled_texts import LABELS, SIZES, labelled
+from scipy.special import expit
+from sklearn.metrics import f1_score
+from small_project import AGGREGATE, ETAS, PROBE, make_project
+from small_project import SIZES as MADE
 from tiny_embedders import write_embedder
 
+from probeline.aggregate.stage import aggregate
 from probeline.baselines.tfidf import tfidf
 from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
 from probeline.files import read_json
-from probeline.lrsl.crossfit import crossfit
+from probeline.lrsl.crossfit import crossfit, read_crossfit
 from probeline.lrsl.folder import load_reranker
 from probeline.lrsl.stage_ablations import run_ablations
 from probeline.lrsl.stage_embed import embed
 from probeline.lrsl.stage_rerank import rerank_predictions
 from probeline.lrsl.stage_triplets import make_triplets
 from probeline.lrsl.triplets import read_triplets
+from probeline.probe.stage import probe_shards
 from probeline.probe.task import task_data
 from probeline.results.predictions import read_predictions, write_predictions
+from probeline.sparsify import sparsify
 
 LRSL = {
     "k": "auto",
@@ -97,27 +104,28 @@ def whole(data: Path, place: Path, embedder: dict, **options) -> dict:
         {"scores": place / "tfidf.json"},
         {"tfidf": {"penalties": [1.0]}},
     )
-    make_triplets(
-        data,
-        "label",
-        "tfidf",
-        place / "tfidf.h5",
-        place / "crossfit.h5",
-        place / "triplets.parquet",
-        settings(**options),
-    )
+    identity = tuned(data, place, place / "crossfit.h5", embedder, **options)
+    return rerank(data, place, "tfidf", embedder, identity, **options)
+
+
+def tuned(data: Path, place: Path, crossfitted: Path | None, embedder: dict, **options) -> Path:
+    """Tune on what the classifier in `place`, or its cross-fitted logits, say."""
+    out = place if crossfitted else place / "own"
+    triplets = out / "triplets.parquet"
+    made = settings(**options)
+    make_triplets(data, "label", "tfidf", place / "tfidf.h5", crossfitted, triplets, made)
     embed(
         data,
         "label",
-        place / "triplets.parquet",
+        triplets,
         embedder,
-        place / "embedding",
-        place / "embedding.json",
-        place / "state",
+        out / "embedding",
+        out / "embedding.json",
+        out / "state",
         settings() | {"options": TUNE},
         3,
     )
-    return rerank(data, place, "tfidf", embedder, place / "embedding.json", **options)
+    return out / "embedding.json"
 
 
 @pytest.mark.parametrize("options", [{}, {"fixed": True}], ids=["chosen", "fixed"])
@@ -217,17 +225,42 @@ def test_texts_that_were_not_answered_are_left_out(case, embedder):
 
 
 def test_several_labels_per_text(tmp_path, embedder):
+    """Probability times cosine; hard texts have the threshold that is best on validation."""
     data = labelled(tmp_path / "data", kind="multilabel")
     dataset = read_dataset(data)
     task = task_data(dataset, "label")
     logits = np.random.default_rng(1).normal(size=(48, 4)).astype(np.float32)
     meta = {"model": "m", "method": "stc", "variant": "x"}
     write_predictions(tmp_path / "stc.h5", dataset, task, logits, meta)
-    found = rerank(data, tmp_path, "stc", embedder, hardness="margin")
-    scores = read_json(found["scores"])
+    options = {"fixed": True, "candidates": "all", "threshold": 0.6, "temperature": False}
+    found = rerank(data, tmp_path, "stc", embedder, hardness="margin", **options)
     after = read_predictions(found["predictions"])
-    assert scores["test_score"] == pytest.approx(task.score("test", after.of("test")))
-    assert scores["validation_score"] >= scores["validation_score_before"]
+    p = expit(logits.astype(float))
+    sure = np.abs(2 * p - 1).min(axis=1)
+    validation, test = task.rows["validation"], task.rows["test"]
+    later = np.arange(48) >= SIZES["train"]
+    hard = (sure <= np.quantile(sure[validation], 0.6)) & later
+    assert 0 < hard[test].sum() < len(test)
+    assert np.array_equal(after.logits[~hard], logits[~hard])
+
+    reranker = load_reranker(found["folder"], "cpu")
+    s = reranker.similarities(dataset.texts, None, np.ones(48, dtype=bool)).clip(0)
+    product = p * s
+    every = np.unique(product[validation][hard[validation]])
+    scores = []
+    for at in (every[:-1] + every[1:]) / 2:
+        guessed = np.where(hard[:, None], product > at, logits > 0)
+        scores.append(
+            f1_score(task.y["validation"], guessed[validation], average="micro", zero_division=0)
+        )
+    kept = read_json(found["scores"])
+    assert kept["validation_score"] == pytest.approx(max(scores))
+    at = expit(reranker.decision.reranking.offset)
+    assert at != 0.5
+    guessed = np.where(hard[:, None], product > at, logits > 0)
+    assert np.array_equal(after.logits[later] > 0, guessed[later])
+    f1 = f1_score(task.y["test"], guessed[test], average="micro", zero_division=0)
+    assert kept["test_score"] == pytest.approx(f1)
 
 
 @pytest.mark.parametrize("hard_only", [False, True])
@@ -253,14 +286,104 @@ def test_triplets_of_hard_texts_only(case, hard_only):
     assert rows == set((hard if hard_only else train).tolist())
 
 
-def test_ablations_of_both_embeddings(case, embedder):
-    data, place, *_ = case
-    out = place / "ablations.parquet"
-    run_ablations(data, "label", place / "stc.h5", embedder, None, True, out, settings(), 3)
-    table = pq.read_table(out).to_pandas()
-    assert set(table["embedding"].dropna()) == {"untuned"}
-    assert set(table["k"].dropna()) == {2, 3} and set(table["form"]) == {"nothing", "prob", "mix"}
-    assert table["chosen"].sum() == 1
+def test_ablations_of_every_embedding(tmp_path, embedder):
+    """As it comes, tuned on cross-fitted logits, and on the classifier's own."""
+    data, options = labelled(tmp_path / "data"), {"fixed": True, "threshold": 0.5}
+    found = whole(data, tmp_path, embedder, **options)
+    inputs = {
+        "predictions": tmp_path / "tfidf.h5",
+        "report": found["report"],
+        "tuned": tmp_path / "embedding.json",
+        "own": tuned(data, tmp_path, None, embedder, **options),
+    }
+    outputs = {name: tmp_path / f"ablations.{name}" for name in ("table", "csv", "curve")}
+    run_ablations(data, "label", inputs, embedder, outputs, settings(**options), 3)
+    table = pq.read_table(outputs["table"]).to_pandas()
+    of = table[["embedding", "crossfit"]].dropna(how="all").drop_duplicates().values.tolist()
+    assert of == [["untuned", None], ["tuned", True], ["tuned", False]]
+    assert set(table["k"].dropna()) == {2, 3}
+    assert set(table["form"]) == {"nothing", "prob", "mix", "mlp"}
+    assert table["best_on_validation"].sum() == 1
+    assert len(pd.read_csv(outputs["csv"])) == len(table)
+
+    (row,) = table[table["chosen"]].to_dict("records")
+    kept, scores = read_json(found["report"]), read_json(found["scores"])
+    assert (row["embedding"], row["crossfit"], row["rerank"]) == ("tuned", True, "hard")
+    assert (row["form"], row["power"], row["k"]) == ("prob", 1, 3)
+    assert row["threshold"] == kept["decision"]["threshold"]
+    assert row["test_score"] == scores["test_score"] == kept["test"]["all"]["after"]
+    assert row["validation_score"] == scores["validation_score"]
+    for name in ("flagged", "changed", "fixed", "broken"):
+        assert row[f"test_{name}"] == kept["test"][name]
+    curve = [row for row in read_json(outputs["curve"])["curve"] if row["split"] == "test"]
+    assert curve[0]["score"] == scores["test_score_before"] and curve[-1]["share"] == 1
+    part = [row for row in kept["curve"] if row["split"] == "test"]
+    assert 1 < len(part) < len(curve) and part == curve[: len(part)]
+
+
+def test_what_is_shown_where_nothing_is_chosen(case, embedder):
+    """A classifier that is never wrong cannot be better, and half of its texts are hard."""
+    data, place, dataset, task, _ = case
+    rng = np.random.default_rng(0)
+    right = (9 * np.eye(4)[dataset.labels("label")] + rng.normal(size=(48, 4))).astype(np.float32)
+    meta = {"model": "m", "method": "stc", "variant": "x"}
+    write_predictions(place / "stc.h5", dataset, task, right, meta)
+    found = rerank(data, place, "stc", embedder, threshold=0.5)
+    assert np.array_equal(read_predictions(found["predictions"]).logits, right)
+    report = read_json(found["report"])
+    assert report["variant"] == "nothing" and not report["shown"]["chosen"]
+    best = max(report["tried"][1:], key=lambda trial: (trial["score"], -trial["log_loss"]))
+    assert report["shown"]["variant"].startswith(best["name"])
+    variance = np.sort(right.astype(float), axis=1)[:, -3:].var(axis=1)
+    threshold = np.quantile(variance[task.rows["validation"]], 0.5)
+    for split in ("validation", "test"):
+        hard = (variance[task.rows[split]] <= threshold).sum()
+        assert report["chosen_share"][split] == report[split]["flagged"] == 0
+        assert report["hard_texts"][split] == hard
+        texts = [row["texts"] for row in report["curve"] if row["split"] == split]
+        assert texts[0] == 0 and hard in texts
+    outputs = {name: place / f"ablations.{name}" for name in ("table", "csv", "curve")}
+    inputs = {"predictions": place / "stc.h5", "report": found["report"]}
+    run_ablations(data, "label", inputs, embedder, outputs, settings(threshold=0.5), 3)
+    table = pq.read_table(outputs["table"]).to_pandas()
+    assert table["form"][table["chosen"]].tolist() == ["nothing"]
+    curve = read_json(outputs["curve"])["curve"]
+    assert [row["share"] for row in curve if row["split"] == "test"][-1] == 1
+
+
+def test_labels_of_test_do_not_tell_on_cross_fitted_neurons(tmp_path):
+    """Probes, neurons, grid and cross-fitted logits, made twice with other labels of test."""
+    made = make_project(tmp_path)
+    shards = [path for path in made.shards if ".mean." in path and "hidden" in path]
+    logits = []
+    for number in range(2):
+        place = tmp_path / str(number)
+        codes = made.dataset.labels("label").copy()
+        test = made.task.rows["test"]
+        codes[test] = (codes[test] + number) % 4
+        task = {"kind": "single", "labels": list(made.task.labels), "counts": {}}
+        texts = pa.table({"text": read_dataset(made.data).texts})
+        write_dataset(
+            place / "data",
+            {"name": "made", "tasks": {"label": task}},
+            texts,
+            MADE,
+            {"label": codes},
+        )
+        probes = [str(place / "probes" / Path(path).name) for path in shards]
+        probe_shards(shards, probes, place / "data", "label", PROBE, None)
+        table, grid = str(place / "neurons.parquet"), str(place / "grid.parquet")
+        sparsify(probes, table)
+        given = place / "data", "label", "hidden.mean"
+        aggregate([table], shards, *given, grid, ETAS, AGGREGATE)
+        inputs = {"probes": probes, "shards": shards}
+        inputs |= {"grids": {"hidden.mean": grid}, "tables": {"hidden.mean": [table]}}
+        options = {"probe": PROBE, "aggregate": AGGREGATE}
+        out = place / "crossfit.h5"
+        crossfit("stc", place / "data", "label", "tiny", out, 2, 3, inputs, options)
+        dataset = read_dataset(place / "data")
+        logits.append(read_crossfit(out, dataset, task_data(dataset, "label")).logits)
+    assert np.array_equal(*logits)
 
 
 def test_the_report_is_json_that_others_read(case, embedder):

@@ -83,14 +83,18 @@ def variant(reranked, tmp_path):
     return stages
 
 
+# Of all seeds of a source together.
+SHOWN = ("lrsl_figure", "lrsl_tables")
+
+
 def counts(*stages: str, **more: int) -> dict[str, int]:
     return dict(sorted((dict.fromkeys(stages, 1) | more).items()))
 
 
-FROM_RERANK = {"rerank": RERANKED, "lrsl_figure": FIGURES} | dict.fromkeys(TABLES, 1)
+FROM_RERANK = {"rerank": RERANKED, **dict.fromkeys(SHOWN, FIGURES), **dict.fromkeys(TABLES, 1)}
 FROM_EMBED = {"embed": RERANKED} | FROM_RERANK
 FROM_TRIPLETS = {"triplets": TRIPLETS} | FROM_EMBED
-OF_FITTED = counts(*TABLES, triplets=FITTED, embed=4, rerank=4, lrsl_figure=FITTED)
+OF_FITTED = counts(*TABLES, triplets=FITTED, embed=4, rerank=4) | dict.fromkeys(SHOWN, FITTED)
 EDITS = {
     "nothing": ([], {}),
     "powers": ([("lrsl.powers", [1, 2])], FROM_RERANK),
@@ -106,24 +110,37 @@ EDITS = {
     "no crossfit": ([("lrsl.crossfit", 0)], OF_FITTED),
     "a seed more": (
         [("lrsl.seeds", [1, 2, 3])],
-        counts(*TABLES, embed=3, rerank=3, lrsl_figure=FIGURES),
+        counts(*TABLES, embed=3, rerank=3) | dict.fromkeys(SHOWN, FIGURES),
     ),
-    "a seed less": ([("lrsl.seeds", [1])], counts(*TABLES, lrsl_figure=FIGURES)),
+    "a seed less": ([("lrsl.seeds", [1])], counts(*TABLES) | dict.fromkeys(SHOWN, FIGURES)),
     "a source less": ([("lrsl.sources", ["stc", "given"])], counts(*TABLES)),
     "a source more": (
         [("lrsl.sources", [*SOURCES, "probe"])],
-        counts(*TABLES, "crossfit", "triplets", "lrsl_figure", embed=2, rerank=2),
+        counts(*TABLES, "crossfit", "triplets", *SHOWN, embed=2, rerank=2),
     ),
-    "ablations": ([("lrsl.ablations", True)], counts(lrsl_ablations=RERANKED)),
+    # The embeddings are tuned again on what the classifiers themselves say, and figures are whole.
+    "ablations": (
+        [("lrsl.ablations", True)],
+        {"triplets_of_own_logits": FITTED, "embed_on_own_logits": 2 * FITTED}
+        | {"lrsl_ablations": RERANKED, "lrsl_figure": FIGURES},
+    ),
+    "ablations without cross-fitting": (
+        [("lrsl.ablations", True), ("lrsl.crossfit", 0)],
+        OF_FITTED | {"lrsl_ablations": RERANKED, "lrsl_figure": FIGURES},
+    ),
+    "ablations of untuned embeddings": (
+        [("lrsl", CONFIG["lrsl"] | {"tune": None, "ablations": True})],
+        FROM_RERANK | {"lrsl_ablations": RERANKED},
+    ),
     "no source": ([("lrsl.sources", [])], counts(*TABLES)),
     "nothing of it": ([("lrsl", None), ("scores", None)], counts(*TABLES)),
     "kind of the scores": (
         [(f"scores.{GIVEN}.kind", "logits")],
-        counts(*TABLES, "given", "triplets", "lrsl_figure", embed=2, rerank=2),
+        counts(*TABLES, "given", "triplets", *SHOWN, embed=2, rerank=2),
     ),
     "tfidf": (
         [("tfidf.penalties", [1])],
-        counts(*TABLES, "tfidf", "crossfit", "triplets", "lrsl_figure", embed=2, rerank=2),
+        counts(*TABLES, "tfidf", "crossfit", "triplets", *SHOWN, embed=2, rerank=2),
     ),
 }
 
@@ -213,7 +230,8 @@ def test_the_folder_of_a_reranker_is_whole(reranked):
 def test_the_report_builds(reranked):
     snake.run(reranked, "--report", "report.html")
     report = (reranked / "report.html").read_text(encoding="utf-8")
-    assert "lrsl-stc.svg" in report and "examples/1.csv" in report
+    for name in ("lrsl-stc.svg", "examples/1.csv", "stc/changes.csv", "stc/classes.csv"):
+        assert name in report
 
 
 MISTAKES = [

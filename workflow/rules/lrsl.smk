@@ -104,6 +104,31 @@ rule embed:
         "../scripts/embed.py"
 
 
+use rule triplets as triplets_of_own_logits with:
+    input:
+        dataset=dataset_artifacts,
+        predictions="results/predictions/{dataset}/{task}/{model}/{source}.h5",
+    output:
+        "results/lrsl/{dataset}/{task}/{model}/{source}/own/triplets.parquet",
+    log:
+        "logs/triplets_of_own_logits/{dataset}/{task}/{model}/{source}.log",
+
+
+use rule embed as embed_on_own_logits with:
+    input:
+        dataset=dataset_artifacts,
+        triplets="results/lrsl/{dataset}/{task}/{model}/{source}/own/triplets.parquet",
+        embedder=plan.embedder_inputs,
+        pinned=plan.embedder_pin,
+    output:
+        folder=directory("results/lrsl/{dataset}/{task}/{model}/{source}/own/embedding/{seed}"),
+        identity="results/lrsl/{dataset}/{task}/{model}/{source}/own/embedding/{seed}.json",
+    log:
+        "logs/embed_on_own_logits/{dataset}/{task}/{model}/{source}/{seed}.log",
+    benchmark:
+        "results/benchmarks/embed_on_own_logits/{dataset}/{task}/{model}/{source}/{seed}.tsv"
+
+
 rule rerank:
     """Rerank hard texts by the meaning of their labels, as validation chooses; report it."""
     input:
@@ -146,18 +171,30 @@ rule rerank:
 
 
 rule lrsl_ablations:
-    """Every part of a reranking with and without: tuning, hard texts only, power, k."""
+    """Every part of a reranking with and without: tuning, cross-fitting, hard texts only, power, k."""
     input:
         dataset=dataset_artifacts,
         predictions="results/predictions/{dataset}/{task}/{model}/{source}.h5",
-        crossfit=lambda wildcards: plan.crossfitted(
-            wildcards.dataset, wildcards.task, wildcards.model, wildcards.source
-        ),
+        report="results/lrsl/{dataset}/{task}/{model}/{source}/report/{seed}.json",
         tuned=lambda wildcards: plan.tuned(**wildcards),
+        own=lambda wildcards: plan.tuned_on_own(**wildcards),
         embedder=plan.embedder_inputs,
         pinned=plan.embedder_pin,
     output:
-        "results/lrsl/{dataset}/{task}/{model}/{source}/ablations/{seed}.parquet",
+        table="results/lrsl/{dataset}/{task}/{model}/{source}/ablations/{seed}.parquet",
+        csv=report(
+            "results/lrsl/{dataset}/{task}/{model}/{source}/ablations/{seed}.csv",
+            caption="../report/ablations.rst",
+            category="Reranking",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "source": "{source}",
+                "seed": "{seed}",
+            },
+        ),
+        curve="results/lrsl/{dataset}/{task}/{model}/{source}/ablations/{seed}.json",
     log:
         "logs/lrsl_ablations/{dataset}/{task}/{model}/{source}/{seed}.log",
     conda:
@@ -172,10 +209,48 @@ rule lrsl_ablations:
         "../scripts/lrsl_ablations.py"
 
 
+rule lrsl_tables:
+    """Scores before and after, texts fixed and broken, of all and by class, of all seeds."""
+    input:
+        lambda wildcards: plan.reports(**wildcards),
+    output:
+        changes=report(
+            "results/lrsl/{dataset}/{task}/{model}/{source}/changes.csv",
+            caption="../report/changes.rst",
+            category="Reranking",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "source": "{source}",
+            },
+        ),
+        classes=report(
+            "results/lrsl/{dataset}/{task}/{model}/{source}/classes.csv",
+            caption="../report/classes.rst",
+            category="Reranking",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "source": "{source}",
+            },
+        ),
+    log:
+        "logs/lrsl_tables/{dataset}/{task}/{model}/{source}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        {"version": versions.LRSL_TABLES},
+    script:
+        "../scripts/lrsl_tables.py"
+
+
 rule lrsl_figure:
     """The score by the share of texts that are reranked."""
     input:
-        lambda wildcards: plan.reports(**wildcards),
+        reports=lambda wildcards: plan.reports(**wildcards),
+        curves=lambda wildcards: plan.full_curves(**wildcards),
     output:
         svg=report(
             "results/figures/{dataset}/{task}/{model}/lrsl-{source}.svg",

@@ -20,7 +20,7 @@ with job(snakemake):
         snakemake.output.folder,
         snakemake.output.identity,
         # Outside the declared outputs, which Snakemake deletes when a job fails.
-        Path(".probeline", "embed", *names.values()),
+        Path(".probeline", snakemake.rule, *names.values()),
         settings,
         int(snakemake.wildcards.seed),
     )

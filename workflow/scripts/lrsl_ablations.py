@@ -14,11 +14,12 @@ with job(snakemake):
     run_ablations(
         Path(snakemake.input.dataset[0]).parent,
         snakemake.wildcards.task,
-        snakemake.input.predictions,
+        {
+            name: snakemake.input.get(name) or None
+            for name in ("predictions", "report", "tuned", "own")
+        },
         spec,
-        snakemake.input.get("tuned") or None,
-        bool(snakemake.input.get("crossfit")),
-        snakemake.output[0],
+        dict(snakemake.output.items()),
         settings,
         int(snakemake.wildcards.seed),
     )

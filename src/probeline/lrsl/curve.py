@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from probeline.lrsl.decision import Decision
+from probeline.lrsl.hardness import is_hard
 from probeline.probe.metrics import score
 
 if TYPE_CHECKING:
@@ -67,3 +69,36 @@ def share_curve(
             }
         )
     return rows
+
+
+def hard_of(decision: Decision, logits: np.ndarray) -> np.ndarray:
+    """Which rows of logits (n, K) its threshold calls hard; bool (n,)."""
+    return is_hard(decision.certainty(logits), decision.reranking.threshold)
+
+
+def decision_curve(
+    task: TaskData,
+    split: str,
+    before: np.ndarray,
+    decision: Decision,
+    known: np.ndarray,
+    similarity: np.ndarray,
+) -> list[dict]:
+    """The curve of one decision, the share that its threshold calls hard among the shares.
+
+    Parameters
+    ----------
+    before : ndarray of float32, shape (n, K)
+        Of `task.rows[split]`.
+    known : ndarray of bool, shape (n,)
+        Texts whose similarities there are.
+    similarity : ndarray of float32, shape (known texts, K)
+
+    Returns
+    -------
+    list of dict
+        See `share_curve`.
+    """
+    everything = decision.apply(before, known, similarity)
+    hard = int(hard_of(decision, before).sum())
+    return share_curve(task, split, before, everything, decision.certainty(before), known, hard)

@@ -1,17 +1,20 @@
-"""The ablations stage: both embeddings, all texts of validation and test."""
+"""The ablations stage: every embedding, all texts of validation and test."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from probeline.data.label_text import label_texts
 from probeline.data.store import Dataset, read_dataset
-from probeline.lrsl.ablations import Hardness, Similarities, ablations, write_ablations
+from probeline.files import read_json, write_json
+from probeline.lrsl.ablation_settings import Hardness, Setting, Similarities, setting_of
+from probeline.lrsl.ablations import ablations, decided, write_ablations
 from probeline.lrsl.choice import forms_of
+from probeline.lrsl.combiner import COMBINER
+from probeline.lrsl.curve import decision_curve
 from probeline.lrsl.embedding import joined, label_vectors, load_embedder
 from probeline.lrsl.stage_data import answered, top_labels
 from probeline.lrsl.stage_rerank import tuned_spec
@@ -26,11 +29,9 @@ _TOPS = (2, 3, 5)
 def run_ablations(
     dataset_folder: str | os.PathLike,
     task_name: str,
-    predictions: str | os.PathLike,
+    inputs: Mapping[str, str | os.PathLike | None],
     embedder: Mapping,
-    tuned: str | os.PathLike | None,
-    crossfitted: bool,
-    out: str | os.PathLike,
+    outputs: Mapping[str, str | os.PathLike],
     settings: Mapping,
     seed: int,
 ) -> None:
@@ -38,37 +39,69 @@ def run_ablations(
 
     Parameters
     ----------
-    predictions, embedder, tuned, settings
+    inputs : mapping
+        predictions; report, of the reranking; tuned, the JSON beside the embedding that it reads,
+        if that was tuned; own, where the triplets of `tuned` come from cross-fitted logits, that of
+        one tuned on triplets of the classifier's own.
+    embedder, settings
         As in `probeline.lrsl.stage_rerank.rerank_predictions`.
-    crossfitted : bool
-        Whether the triplets of the tuned embedding come from cross-fitted logits.
-    out : path
-        Parquet, see `probeline.lrsl.ablations`.
+    outputs : mapping
+        table (Parquet) and csv, see `probeline.lrsl.ablations`; curve, JSON with the curve of what
+        the report shows, of all texts.
     """
     options = settings["options"]
     dataset = read_dataset(dataset_folder)
-    found, task = answered(predictions, dataset, task_name, settings["metric"])
+    found, task = answered(inputs["predictions"], dataset, task_name, settings["metric"])
     logits = {split: found.logits[task.rows[split]] for split in _SPLITS}
-    kinds = {"untuned": None} | ({"tuned": tuned} if tuned else {})
     similarities = [
-        Similarities(
-            name,
-            crossfitted if name == "tuned" else None,
-            _cosines(dataset, task, tuned_spec(embedder, place), settings),
-        )
-        for name, place in kinds.items()
+        Similarities(name, kind, _cosines(dataset, task, tuned_spec(embedder, place), settings))
+        for name, kind, place in _embeddings(inputs)
     ]
+    # The reranker reads the one that was tuned for it, if one was.
+    own = similarities[1 if inputs.get("tuned") else 0]
+    report = read_json(inputs["report"])
+    hardness = _hardness(task, logits["validation"], options)
     table = ablations(
         task,
         logits,
         similarities,
         forms_of(options["forms"], options["powers"], options["weights"], None),
         _tops(options["k"], task.classes),
-        _hardness(task, logits["validation"], options),
+        hardness,
         seed,
         options["candidates"] == "top_k",
+        COMBINER in options["forms"],
+        setting_of(report["decision"], own),
     )
-    write_ablations(table, Path(out))
+    write_ablations(table, outputs["table"], outputs["csv"])
+    shown = setting_of(report["shown"]["decision"], own)
+    write_json(outputs["curve"], {"curve": _curve(task, logits, shown, hardness, seed)})
+
+
+def _embeddings(inputs: Mapping) -> Iterator[tuple[str, bool | None, str | os.PathLike | None]]:
+    """What each is called, whether its triplets are of cross-fitted logits, and where it lies."""
+    yield "untuned", None, None
+    if inputs.get("tuned"):
+        yield "tuned", bool(inputs.get("own")), inputs["tuned"]
+    if inputs.get("own"):
+        yield "tuned", False, inputs["own"]
+
+
+def _curve(
+    task: TaskData,
+    logits: Mapping[str, np.ndarray],
+    shown: Setting,
+    hardness: Hardness,
+    seed: int,
+) -> list[dict]:
+    _, decision = decided(task, logits["validation"], shown, hardness, seed)
+    rows = []
+    for split in _SPLITS:
+        before = logits[split]
+        everything = np.ones(len(before), dtype=bool)
+        similarity = shown.similarity(split, before)
+        rows += decision_curve(task, split, before, decision, everything, similarity)
+    return rows
 
 
 def _cosines(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probeline.lrsl.choice import Choice
-from probeline.lrsl.curve import share_curve
+from probeline.lrsl.curve import decision_curve, hard_of
 from probeline.lrsl.decision import Decision
 from probeline.lrsl.report import by_class, compare
 from probeline.lrsl.stage_data import Similarities
@@ -58,23 +58,38 @@ def variant_of(decision: Decision) -> str:
     return f"{own.form.name}, power {own.form.power:g}"
 
 
-def report(result: Reranked, choice: Choice) -> dict:
+def report(result: Reranked, choice: Choice, shown: Decision | None = None) -> dict:
     """What reranking changed on validation and test, and everything that was tried.
+
+    Parameters
+    ----------
+    shown : Decision, optional
+        What the curve is of; default the decision. Where nothing was chosen, the best that was
+        tried says more.
 
     Returns
     -------
     dict
-        Plain values: metric; decision and its variant; for each split what
-        `probeline.lrsl.report.compare` gives; by_class; the curve and chosen_share of the figure;
-        tried, a row per trial on validation.
+        Plain values: metric; decision and its variant; shown: variant, decision, and whether it is
+        what was chosen; for each split what `probeline.lrsl.report.compare` gives; by_class; the
+        curve, chosen_share and hard_share (of what is shown) of the figure; hard_texts, which are
+        counted though nothing was chosen; tried, a row per trial on validation.
     """
+    shown = shown or result.decision
     found = {
         "metric": result.task.metric,
         "variant": variant_of(result.decision),
         "decision": _finite(result.decision.plain()),
+        "shown": {
+            "variant": variant_of(shown),
+            "decision": _finite(shown.plain()),
+            "chosen": not result.decision.idle,
+        },
         "by_class": {},
         "curve": [],
         "chosen_share": {},
+        "hard_share": {},
+        "hard_texts": {},
         "tried": [_finite(trial.row()) for trial in choice.trials],
     }
     for split in _SPLITS:
@@ -82,18 +97,20 @@ def report(result: Reranked, choice: Choice) -> dict:
         found[split] = compare(result.task, split, before, after, flagged, result.seed)
         found["by_class"][split] = by_class(result.task, split, before, after, flagged)
         found["chosen_share"][split] = float(flagged.mean())
-        found["curve"] += _curve(result, split, int(flagged.sum()))
+        hard = hard_of(shown, before)
+        found["hard_texts"][split] = int(hard.sum())
+        found["hard_share"][split] = float(hard.mean())
+        found["curve"] += _curve(result, split, shown, hard)
     return found
 
 
-def _curve(result: Reranked, split: str, chosen: int) -> list[dict]:
-    """As far as texts were embedded."""
+def _curve(result: Reranked, split: str, shown: Decision, hard: np.ndarray) -> list[dict]:
+    """As far as texts were embedded, all hard ones among them."""
     rows = result.task.rows[split]
-    before, decision = result.before[rows], result.decision
-    known = result.cosines.known(rows) & (not decision.idle)
-    everything = decision.apply(before, known, result.cosines.of(rows[known]))
-    values = decision.certainty(before)
-    return share_curve(result.task, split, before, everything, values, known, chosen)
+    result.cosines.of(rows[hard], "texts embedded for the figure")
+    known = result.cosines.known(rows) & (not shown.idle)
+    similarity = result.cosines.of(rows[known])
+    return decision_curve(result.task, split, result.before[rows], shown, known, similarity)
 
 
 def _finite(plain: dict) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from probeline.lrsl.embedding import Embedder, label_vectors, load_embedder
 from probeline.lrsl.examples import examples, write_examples
 from probeline.lrsl.folder import write_reranker
 from probeline.lrsl.hardness import certainty, is_hard, misclassified, threshold_of
+from probeline.lrsl.rerank import Form
+from probeline.lrsl.reranking import Reranking
 from probeline.lrsl.stage_data import Similarities, answered, reached, top_labels
 from probeline.lrsl.stage_report import Reranked, report, variant_of
 from probeline.lrsl.temperature import fit_temperature
-from probeline.lrsl.trial import Validation
+from probeline.lrsl.trial import NOTHING, Validation
 from probeline.probe.task import TaskData
 from probeline.results.predictions import write_predictions
 
@@ -71,7 +73,8 @@ def rerank_predictions(
     texts = label_texts(task.labels, settings["label_texts"])
     vectors = label_vectors(loaded, texts, settings["template"], options["label_similarity"])
     cosines = Similarities(loaded, vectors, dataset)
-    choice, decision = decide(task, found.logits[task.rows["validation"]], cosines, options, seed)
+    validation = found.logits[task.rows["validation"]]
+    choice, decision, shown = decide(task, validation, cosines, options, seed)
     chosen = time.perf_counter()
     write_reranker(
         outputs["folder"],
@@ -91,7 +94,8 @@ def rerank_predictions(
     meta |= {"source": names["source"], "seed": seed}
     write_predictions(outputs["predictions"], dataset, task, logits, meta)
     result = Reranked(task, found.logits, logits, decision, cosines, seed)
-    write_json(outputs["report"], report(result, choice) | {**names, "seed": seed})
+    described = report(result, choice, shown)
+    write_json(outputs["report"], described | {**names, "seed": seed})
     _write_examples(outputs["examples"], result, dataset)
     trained = chosen - began + (_tuning_seconds(tuned) if tuned else 0.0)
     costs = {
@@ -101,6 +105,7 @@ def rerank_predictions(
         "parameters_trained": _parameters(loaded if tuned else None, decision),
     }
     _write_scores(outputs["scores"], result, choice, costs)
+    _tell(described)
 
 
 def tuned_spec(embedder: Mapping, tuned: str | os.PathLike | None) -> dict:
@@ -118,7 +123,7 @@ def _tuning_seconds(tuned: str | os.PathLike) -> float:
 
 def decide(
     task: TaskData, logits: np.ndarray, cosines: Similarities, options: Mapping, seed: int
-) -> tuple[Choice, Decision]:
+) -> tuple[Choice, Decision, Decision]:
     """Choose a reranking on validation.
 
     Parameters
@@ -127,6 +132,13 @@ def decide(
         Of validation.
     options : mapping
         The section `lrsl`.
+
+    Returns
+    -------
+    choice : Choice
+    decision : Decision
+    shown : Decision
+        The same; where that is to do nothing, the best that was tried.
 
     Notes
     -----
@@ -143,7 +155,9 @@ def decide(
     forms, combiners = _ways(options, k if options["candidates"] == "top_k" else None)
     given = Validation(logits, similarity, y, values, task.metric, task.multilabel, temperature)
     choice = choose(given, forms, thresholds, combiners, seed, options["fixed"])
-    return choice, Decision(choice.reranking, options["hardness"], k)
+    best = _best_tried(given, choice, combiners, seed)
+    found = (Decision(each, options["hardness"], k) for each in (choice.reranking, best))
+    return choice, *found
 
 
 def _thresholds(
@@ -162,6 +176,21 @@ def _ways(options: Mapping, candidates: int | None) -> tuple[list, list[Combiner
     names = options["forms"][:1] if options["fixed"] else options["forms"]
     forms = forms_of(names, options["powers"], options["weights"], candidates)
     return forms, [CombinerOptions(candidates=candidates)] if COMBINER in names else []
+
+
+def _best_tried(
+    given: Validation, choice: Choice, combiners: Sequence[CombinerOptions], seed: int
+) -> Reranking:
+    """The choice; where nothing was chosen, the highest score, of equal ones the lowest loss."""
+    tried = [trial for trial in choice.trials if trial.name == COMBINER or trial.power]
+    if choice.trial.name != NOTHING or not tried:
+        return choice.reranking
+    best = max(tried, key=lambda trial: (trial.score, -trial.log_loss))
+    forms: list[Form] = []
+    if best.name != COMBINER:
+        weight = Form.weight if best.weight is None else best.weight
+        forms, combiners = [Form(best.name, best.power, weight, best.candidates)], ()
+    return choose(given, forms, [best.threshold], combiners, seed, fixed=True).reranking
 
 
 def _applied(
@@ -184,10 +213,14 @@ def _applied(
 
 
 def _write_examples(path: str, result: Reranked, dataset: Dataset) -> None:
-    before, after, flagged, similarity = result.of("test")
-    write_examples(
-        examples(result.task, "test", dataset.texts, before, after, flagged, similarity), path
+    frame = examples(
+        result.task,
+        "test",
+        dataset.texts,
+        *result.of("test"),
+        temperature=result.decision.reranking.temperature,
     )
+    write_examples(frame, path)
 
 
 def _parameters(tuned: Embedder | None, decision: Decision) -> int:
@@ -202,7 +235,7 @@ def _parameters(tuned: Embedder | None, decision: Decision) -> int:
 
 def _write_scores(path: str, result: Reranked, choice: Choice, costs: Mapping) -> None:
     task = result.task
-    before, after, flagged, _ = result.of("test")
+    before, after, *_ = result.of("test")
     scores = {
         "method": "lrsl",
         "metric": task.metric,
@@ -213,13 +246,17 @@ def _write_scores(path: str, result: Reranked, choice: Choice, costs: Mapping) -
         **costs,
     }
     write_json(path, scores)
+
+
+def _tell(described: Mapping) -> None:
+    """One line of the log. Texts are hard by the threshold even where nothing was chosen."""
+    validation, test = (described[split]["all"] for split in ("validation", "test"))
     log.info(
-        "%s: %d of %d test texts are hard; validation %.4f, before %.4f; test %.4f, before %.4f",
-        variant_of(result.decision),
-        int(flagged.sum()),
-        len(flagged),
-        choice.trial.score,
-        choice.before,
-        scores["test_score"],
-        scores["test_score_before"],
+        "%s: %d of %d test texts are hard, %d reranked; validation %.4f, before %.4f; test %.4f, "
+        "before %.4f",
+        described["variant"],
+        described["hard_texts"]["test"],
+        described["test"]["texts"],
+        described["test"]["flagged"],
+        *(score for part in (validation, test) for score in (part["after"], part["before"])),
     )

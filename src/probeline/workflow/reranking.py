@@ -114,16 +114,24 @@ class Reranking(Artifacts):
         found = []
         for one in self.reranked():
             found.append(f"results/figures/{one.place}/lrsl-{one.name}.svg")
+            found.append(f"{one.folder}/changes.csv")
             for seed in self.reranking_seeds:
                 found.append(f"{one.folder}/examples/{seed}.csv")
                 if self.config.lrsl.ablations:
-                    found.append(f"{one.folder}/ablations/{seed}.parquet")
+                    found.append(f"{one.folder}/ablations/{seed}.csv")
         return found
 
     def reports(self, dataset: str, task: str, model: str, source: str) -> list[str]:
         """Reports of one file of predictions, one for each seed."""
         folder = f"results/lrsl/{dataset}/{task}/{model}/{source}"
         return [f"{folder}/report/{seed}.json" for seed in self.reranking_seeds]
+
+    def full_curves(self, dataset: str, task: str, model: str, source: str) -> list[str]:
+        """The ablations' curves of one file of predictions, one for each seed."""
+        if not self.config.lrsl.ablations:
+            return []
+        folder = f"results/lrsl/{dataset}/{task}/{model}/{source}"
+        return [f"{folder}/ablations/{seed}.json" for seed in self.reranking_seeds]
 
     # What stands in the summary and in the comparisons
 
@@ -317,6 +325,17 @@ class Reranking(Artifacts):
         if self.config.lrsl.tune is None:
             return []
         return f"results/lrsl/{dataset}/{task}/{model}/{source}/embedding/{seed}.json"
+
+    def tuned_on_own(
+        self, dataset: str, task: str, model: str, source: str, seed: str
+    ) -> str | list:
+        """As `tuned`, on the classifier's own logits of the texts it was trained on.
+
+        Nothing where the other is that already.
+        """
+        if self.config.lrsl.tune is None or not self.crossfitted(dataset, task, model, source):
+            return []
+        return f"results/lrsl/{dataset}/{task}/{model}/{source}/own/embedding/{seed}.json"
 
     def given_params(self, name: str) -> dict:
         entry = self.config.scores[name]

@@ -73,22 +73,43 @@ def marked_classifiers(path: str | os.PathLike, slugs: Iterable[str]) -> list[di
 
 
 def read_rerank_report(path: str | os.PathLike) -> dict:
-    """The metric, the curve and the chosen shares of a reranker's report."""
+    """The metric, the curve, what it is of, and the chosen and hard shares of a report."""
     report = read_json(path)
-    for row in _value(path, report, "curve", list, "a list of rows"):
+    curve = _curve(path, report)
+    shown = _value(path, report, "shown", dict, "an object")
+    splits = sorted({row["split"] for row in curve})
+    shares = {
+        key: _value(path, report, key, dict, "an object") for key in ("chosen_share", "hard_share")
+    }
+    return {
+        "metric": _value(path, report, "metric", str, "a text"),
+        "curve": curve,
+        "shown": {
+            "variant": _value(path, shown, "variant", str, "a text"),
+            "chosen": _value(path, shown, "chosen", bool, "true or false"),
+        },
+        **{
+            key: {split: _number(path, own, split) for split in splits}
+            for key, own in shares.items()
+        },
+    }
+
+
+def read_curve(path: str | os.PathLike) -> list[dict]:
+    """The curve of all texts, which the ablations write."""
+    return _curve(path, read_json(path))
+
+
+def _curve(path: str | os.PathLike, entry: object) -> list[dict]:
+    rows = _value(path, entry, "curve", list, "a list of rows")
+    if not rows:
+        raise ProbelineError(f"{path}: key 'curve': expected rows, found none")
+    for row in rows:
         if _value(path, row, "split", str, "a text") not in _SPLITS:
             raise ProbelineError(f"{path}: split {one_of(row['split'], _SPLITS)}")
         for key in ("share", "score"):
             _number(path, row, key)
-    shares = _value(path, report, "chosen_share", dict, "an object")
-    curves = {row["split"] for row in report["curve"]}
-    if not curves:
-        raise ProbelineError(f"{path}: key 'curve': expected rows, found none")
-    return {
-        "metric": _value(path, report, "metric", str, "a text"),
-        "curve": report["curve"],
-        "chosen_share": {split: _number(path, shares, split) for split in sorted(curves)},
-    }
+    return rows
 
 
 def _number(path: str | os.PathLike, entry: Mapping, key: str) -> float:
