@@ -59,6 +59,11 @@ def test_an_embedding_may_be_used_as_it_comes():
     assert no.lrsl.tune.mixed_precision == "no"
 
 
+@pytest.mark.parametrize("folds", [0, 2, 127])
+def test_so_many_folds_there_can_be(folds):
+    assert validate(changed(("lrsl/crossfit", folds))).lrsl.crossfit == folds
+
+
 def test_seeds_are_the_global_one_where_none_are_given():
     assert validate(RIGHT).seeds(validate(RIGHT).lrsl) == [42]
     config = validate(changed(("lrsl/seeds", [3, 1])))
@@ -117,6 +122,13 @@ MISTAKES = [
         "icl.max_texts.train: 0 leaves no scored training texts for lrsl to tune the embedding "
         "on; raise it, or set lrsl.tune to null",
     ),
+    (
+        [("lrsl/crossfit", 1)],
+        "lrsl.crossfit: 1 folds cannot be held out in turn; give 2 to 127, or 0 for the "
+        "classifiers' own logits",
+    ),
+    ([("lrsl/crossfit", 128)], "lrsl.crossfit: 128 folds cannot be held out in turn; give 2 to "),
+    ([("lrsl/crossfit", -1)], "lrsl.crossfit: -1 is not a whole number >= 0"),
     ([("lrsl/k", 1)], "lrsl.k: 1 is not 'auto' or a whole number >= 2"),
     ([("lrsl/threshold", 1.5)], "lrsl.threshold: 1.5 is not one of misclassified, validation, or "),
     ([("lrsl/powers", [])], "lrsl.powers: is empty; give a list, each item a number > 0"),

@@ -137,6 +137,16 @@ def test_folds_that_cannot_be(folds):
         folds_of(np.arange(24) % 2, folds, 0)
 
 
+@pytest.mark.parametrize("texts", [0, 1, 9])
+def test_copies_of_one_text_are_no_folds(texts):
+    """What is expected is said only where something would do."""
+    with pytest.raises(
+        ProbelineError, match="distinct training texts, which are too few"
+    ) as caught:
+        folds_of(np.zeros(texts, int), 5, 0, groups=np.zeros(texts, int))
+    assert "expected" not in str(caught.value)
+
+
 @pytest.mark.parametrize("project", KINDS, indirect=True)
 def test_the_sentence_embedding_refitted_by_hand(project):
     made, inputs = project

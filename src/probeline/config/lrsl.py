@@ -54,7 +54,9 @@ class Triplets(Closed):
         "3, or all labels where there are fewer.",
     )
     per_text: whole(1) | None = Field(
-        None, description="At most so many triplets per text, the closest wrong labels. null = all."
+        None,
+        description="At most so many wrong labels per text, the highest ranked; a text with "
+        "several labels gives as many triplets for each of them. null = all.",
     )
     hard_only: Flag = Field(
         False, description="Only from texts that are hard, or that the classifier gets wrong."
@@ -135,8 +137,8 @@ class Lrsl(Closed):
     )
     crossfit: whole(0) = Field(
         5,
-        description="Folds by which training texts get logits of a classifier that has not seen "
-        "them, where it reads frozen features. 0 = its own logits, as in the paper.",
+        description="Folds, from 2 to 127, by which training texts get logits of a classifier that "
+        "has not seen them, where it reads frozen features. 0 = its own logits, as in the paper.",
     )
     triplets: Triplets = Field(
         default_factory=Triplets, description="What the embedding is tuned on."
@@ -178,7 +180,7 @@ class Lrsl(Closed):
         description="How probability p and similarity s make a score; validation chooses. prob = "
         "p * s^power; mix = (1 - weight) * log p + weight * power * log s; mlp = a small network "
         "of both, trained on validation; paper-logits = logit * s^power; paper-banking77 = p * "
-        "(s / the largest s)^3.",
+        "s^3, the largest s of the text counting as 1.",
     )
     powers: ordered(Positive) = Field(
         default=[0.5, 1.0, 2.0, 3.0],

@@ -12,6 +12,9 @@ from probeline.config.lrsl import GIVEN, TRAINED_SOURCES, ScoresEntry
 from probeline.config.model_checks import unknown
 from probeline.config.words import shown
 
+# As many as `probeline.lrsl.folds` deals.
+_MOST_FOLDS = 127
+
 
 def lrsl_problems(draft: Draft) -> Iterator[Problem]:
     """Yield the mistakes of the section `lrsl`."""
@@ -25,6 +28,12 @@ def lrsl_problems(draft: Draft) -> Iterator[Problem]:
             yield from _idle(draft)
     if draft.sure("lrsl", "embedder") and draft.sure("lrsl", "sources"):
         yield from _embedder_problems(draft)
+    if draft.sure("lrsl", "crossfit") and lrsl.crossfit and not 2 <= lrsl.crossfit <= _MOST_FOLDS:
+        yield (
+            ("lrsl", "crossfit"),
+            f"{lrsl.crossfit} folds cannot be held out in turn; give 2 to {_MOST_FOLDS}, or 0 for "
+            "the classifiers' own logits",
+        )
     if lrsl.fixed and lrsl.threshold == "validation" and draft.sure("lrsl", "threshold"):
         yield (
             ("lrsl", "threshold"),

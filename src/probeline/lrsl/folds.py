@@ -14,6 +14,8 @@ from probeline.results.predictions import two_columns
 
 # How far a class that a fold never saw stays below the least likely of the others.
 _NEVER = 10.0
+# Folds are int8.
+_MOST = 127
 
 
 def folds_of(
@@ -49,10 +51,15 @@ def folds_of(
     n = len(y)
     groups = np.arange(n) if groups is None else groups
     distinct = int(groups.max(initial=-1)) + 1
-    if not 2 <= folds <= min(distinct, 127):
+    if distinct < 2:
+        raise ProbelineError(
+            f"lrsl.crossfit: {folds} folds of {distinct} distinct training texts, which are too "
+            "few to hold any out; give more training texts, or 0 for the classifier's own logits"
+        )
+    if not 2 <= folds <= min(distinct, _MOST):
         raise ProbelineError(
             f"lrsl.crossfit: {folds} folds of {distinct} distinct training texts; expected 2 to "
-            f"{min(distinct, 127)}, or 0 for the classifier's own logits"
+            f"{min(distinct, _MOST)}, or 0 for the classifier's own logits"
         )
     if multilabel:
         return _iterative(y, groups, folds, seed)
