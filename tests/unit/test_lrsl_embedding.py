@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from tiny_embedders import write_embedder
+from tiny_embedders import write_embedder, write_router, write_static
 from tiny_models import SENTENCES
+from tokenizers import Tokenizer
 
 from probeline.errors import ProbelineError
 from probeline.lrsl.embedding import LabelVectors, joined, label_vectors, load_embedder
@@ -99,6 +101,37 @@ def test_the_identity_is_that_of_the_files_and_the_length(folder, embedder, tmp_
     assert load_embedder({"path": str(copy)}).identity != embedder.identity
 
 
+@pytest.mark.parametrize("made", [write_embedder, write_static, write_router])
+def test_the_weights_of_every_module_are_in_the_identity(tmp_path, made):
+    folder = made(tmp_path)
+    weights = sorted(folder.rglob("*.safetensors"))
+    assert len(weights) == (3 if made is write_router else 1)
+    known = load_embedder({"path": str(folder)}).identity
+    for path in weights:
+        written, arrays = path.read_bytes(), load_file(path)
+        save_file({name: array + 1 for name, array in arrays.items()}, path, {"format": "pt"})
+        assert load_embedder({"path": str(folder)}).identity != known
+        path.write_bytes(written)
+        assert load_embedder({"path": str(folder)}).identity == known
+
+
+def test_static_vectors_are_averaged(tmp_path):
+    folder = write_static(tmp_path)
+    embedder = load_embedder({"path": str(folder)})
+    texts = [*SENTENCES, "rain " * 300]
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    (table,) = load_file(folder / "model.safetensors").values()
+    means = np.stack(
+        [table[tokenizer.encode(t, add_special_tokens=False).ids].mean(0) for t in texts]
+    )
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(embedder.encode(texts), means, atol=2e-6)
+    assert embedder.max_length is None and embedder.identity.endswith("-None")
+    assert not embedder.encode([""]).any()
+    message = refused(load_embedder, {"path": str(folder), "max_length": 32})
+    assert message.startswith("lrsl.max_length: ") and "set it to null" in message
+
+
 def test_a_greatest_length_cuts_texts(folder):
     short = load_embedder({"path": str(folder), "max_length": 4})
     cut = short.encode(["the cat sat on the mat"])
@@ -164,6 +197,14 @@ def test_damaged_folders_are_one_line(folder, tmp_path):
     modules[1]["type"] = "mine.Pooling"
     (foreign / "modules.json").write_text(json.dumps(modules))
     assert "'mine.Pooling' is code from elsewhere" in refused(load_embedder, {"path": str(foreign)})
+    routed = write_router(tmp_path / "made")
+    config = next(routed.rglob("router_config.json"))
+    config.write_text(config.read_text().replace("sentence_transformers.", "mine."))
+    assert "StaticEmbedding' is code from elsewhere" in refused(
+        load_embedder, {"path": str(routed)}
+    )
+    config.write_text("[]")
+    assert "router_config.json" in refused(load_embedder, {"path": str(routed)})
     (foreign / "modules.json").write_text("[{}]")
     assert "not a list of modules" in refused(load_embedder, {"path": str(foreign)})
 

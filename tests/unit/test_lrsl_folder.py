@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from labelled_texts import labelled
-from rerankers import TEMPLATE, decide, naive_answers, write
+from rerankers import TEMPLATE, decide, naive_answers, texts_of, write
 from safetensors.numpy import load_file, save_file
-from tiny_embedders import write_embedder
+from sentence_transformers import SentenceTransformer
+from tiny_embedders import write_embedder, write_static
 
 from probeline.data.store import read_dataset
 from probeline.errors import ProbelineError
@@ -135,6 +136,19 @@ def test_a_plain_transformer_keeps_its_own_length(tmp_path, dataset, task, logit
     found = load_reranker(folder, "cpu")
     assert found.embedder.max_length == length
     assert len(found.rerank(dataset.texts, None, logits)) == len(logits)
+
+
+def test_static_vectors_have_no_length(tmp_path, dataset, task, logits):
+    own = str(write_static(tmp_path / "own"))
+    folder = write(tmp_path / "reranker", own, decide(np.inf), dataset, task, max_length=None)
+    assert read_reranker_manifest(folder)["embedder"]["max_length"] is None
+    found = load_reranker(folder, "cpu")
+    model = SentenceTransformer(own, device="cpu")
+    names = [TEMPLATE.replace("{label}", text) for (text,) in texts_of(task)]
+    texts, labels = (model.encode(t, normalize_embeddings=True) for t in (dataset.texts, names))
+    everything = np.ones(len(logits), dtype=bool)
+    cosines = found.similarities(dataset.texts, None, everything)
+    np.testing.assert_allclose(cosines, texts @ labels.T, atol=1e-5)
 
 
 def test_everything_is_reranked_beyond_all_certainties(tmp_path, embedder, dataset, task, logits):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,14 @@ import numpy as np
 from probeline.errors import ProbelineError
 from probeline.lrsl.label_vectors import HOW, LabelVectors, label_vectors
 from probeline.models.reference import ModelSource, read_config, resolve
-from probeline.models.weights import check_safetensors, files_hash, model_files, weight_files
+from probeline.models.weights import (
+    MODULES,
+    check_safetensors,
+    embedder_files,
+    embedder_modules,
+    files_hash,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -25,7 +33,6 @@ __all__ = ["HOW", "Embedder", "LabelVectors", "joined", "label_vectors", "load_e
 
 logger = logging.getLogger(__name__)
 
-MODULES = "modules.json"
 OWN_CODE = "sentence_transformers."
 # Texts per forward pass; a CPU is no faster with more.
 _BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
@@ -55,8 +62,9 @@ class Embedder:
 
     @property
     def max_length(self) -> int | None:
-        """Tokens per text, special tokens included."""
-        return self.model.max_seq_length
+        """Tokens per text, special tokens included; None where texts are read whole."""
+        length = self.model.max_seq_length
+        return int(length) if length is not None and math.isfinite(length) else None
 
     @cached_property
     def identity(self) -> str:
@@ -65,7 +73,7 @@ class Embedder:
 
         The files are read when it is first asked for.
         """
-        return files_hash(_deciding_files(self.source.folder)) + f"-{self.max_length}"
+        return files_hash(embedder_files(self.source.folder)) + f"-{self.max_length}"
 
     def encode(self, texts: Sequence[str], what: str | None = None) -> np.ndarray:
         """Embed texts, those of similar length together.
@@ -173,7 +181,7 @@ def _check_files(folder: Path, path: str) -> None:
             read_config(folder, path)
             weight_files(folder, path)
         _check_modules(folder)
-        for file in _deciding_files(folder):
+        for file in embedder_files(folder):
             if file.suffix == ".safetensors":
                 check_safetensors(file)
     except ProbelineError as error:
@@ -192,26 +200,12 @@ def _modules(folder: Path) -> list[dict]:
 
 
 def _check_modules(folder: Path) -> None:
-    for module in _modules(folder):
-        if not module["type"].startswith(OWN_CODE):
+    for _, kind in embedder_modules(folder):
+        if not kind.startswith(OWN_CODE):
             raise ProbelineError(
-                f"{folder / MODULES}: its module '{module['type']}' is code from elsewhere, which "
+                f"{folder / MODULES}: its module '{kind}' is code from elsewhere, which "
                 f"is never run; expected modules of {OWN_CODE}*"
             )
-
-
-def _deciding_files(folder: Path) -> list[Path]:
-    """The files that decide what the model computes; of weights in two formats the one read."""
-    found = [folder / MODULES] if (folder / MODULES).is_file() else []
-    parts = [folder / module["path"] for module in _modules(folder)]
-    for part in dict.fromkeys([folder, *parts]):
-        if not part.is_dir():
-            continue  # a module without settings, such as Normalize, has no folder in old copies
-        files = [file for file in model_files(part) if file.name != "training_args.bin"]
-        if any(file.suffix == ".safetensors" for file in files):
-            files = [file for file in files if file.suffix != ".bin"]
-        found += files + sorted(part.glob("*sentence*_config.json"))
-    return found + sorted(folder.glob("config_sentence_transformers.json"))
 
 
 def _set_max_length(model: SentenceTransformer, asked: int | None, path: str) -> None:
@@ -226,7 +220,7 @@ def _set_max_length(model: SentenceTransformer, asked: int | None, path: str) ->
             f"lrsl.max_length: {asked} is above the {most} positions of {path}; set it to at most "
             f"{most}"
         )
-    special = model.tokenizer.num_special_tokens_to_add(pair=False)
+    special = _special_tokens(model, path)
     if asked <= special:
         raise ProbelineError(
             f"lrsl.max_length: {asked} leaves no room for text beside {special} special tokens; "
@@ -241,3 +235,14 @@ def _most_tokens(model: SentenceTransformer) -> int | None:
 
     body = model.transformers_model
     return None if body is None else max_positions(body.config.to_dict())
+def _special_tokens(model: SentenceTransformer, path: str) -> int:
+    """How many tokens every text is given."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+        raise ProbelineError(
+            f"lrsl.max_length: {path} is no transformer and cuts no text; set it to null"
+        )
+    return model.tokenizer.num_special_tokens_to_add(pair=False)
+
+

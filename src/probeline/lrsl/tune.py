@@ -302,5 +302,6 @@ def _memory_errors(job: TuneJob) -> AbstractContextManager:
         advice.append(f"lrsl.tune.loss: cached-mnrl with mini_batch: {small}")
     if options.batch_size > 1:
         advice.append(f"lrsl.tune.batch_size: {options.batch_size // 2}")
-    advice.append(f"lrsl.max_length below {job.embedder.max_length}")
+    if job.embedder.max_length is not None:
+        advice.append(f"lrsl.max_length below {job.embedder.max_length}")
     return memory_errors(job, job.embedder.model.device, advice)

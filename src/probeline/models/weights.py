@@ -38,10 +38,17 @@ _VOCABULARY_FILES = tuple(
 )
 
 # What sentence-transformers writes beside the transformer's own files.
-EMBEDDER_FILES = (
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
+MODULES = "modules.json"
+EMBEDDER_FILES = (MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
+_ROUTES = "router_config.json"
+# Of modules whose settings are not in config.json.
+_SETTINGS = (
+    "*sentence*_config.json",
+    "wordembedding_config.json",
+    "*tokenizer_config.json",
+    "cnn_config.json",
+    "lstm_config.json",
+    _ROUTES,
 )
 
 
@@ -56,14 +63,64 @@ def model_files(folder: Path) -> list[Path]:
     )
 
 
+def embedder_modules(folder: Path) -> list[tuple[Path, str]]:
+    """Return folder and class of each module of a sentence-transformers model, in order.
+
+    Those that a Router leads to follow it. A plain transformer has none.
+
+    Raises
+    ------
+    ProbelineError
+        If what lists them cannot be read.
+    """
+    path = folder / MODULES
+    if not path.is_file():
+        return []
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        found = [(folder / module["path"], str(module["type"])) for module in listed]
+    except (ValueError, TypeError, KeyError):
+        raise ProbelineError(f"{path}: not a list of modules") from None
+    return [module for each in found for module in _with_routes(*each)]
+
+
+def _with_routes(folder: Path, kind: str) -> list[tuple[Path, str]]:
+    path, found = folder / _ROUTES, [(folder, kind)]
+    if not path.is_file():
+        return found
+    try:
+        types = json.loads(path.read_text(encoding="utf-8"))["types"].items()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ProbelineError(f"{path}: does not say which modules it leads to") from None
+    for name, own in types:
+        found += _with_routes(folder / name, str(own))
+    return found
+
+
 def embedder_files(folder: Path) -> list[Path]:
-    """Return what decides what a sentence-transformers model computes; its parts lie in folders."""
-    parts = sorted(
-        path for path in folder.iterdir() if path.is_dir() and (path / "config.json").is_file()
-    )
-    own = sorted(path for path in folder.glob("*.json") if path.name in EMBEDDER_FILES)
-    every = [*own, *(file for part in (folder, *parts) for file in model_files(part))]
-    return [path for path in every if path.name != "training_args.bin"]
+    """Return every file that decides what a sentence-transformers model, or a transformer, embeds.
+
+    Of weights in two formats the one that is read.
+
+    Raises
+    ------
+    ProbelineError
+        As `embedder_modules`.
+    """
+    own = [folder / MODULES, folder / "config_sentence_transformers.json"]
+    parts = dict.fromkeys([folder, *(part for part, _ in embedder_modules(folder))])
+    # A module without settings, such as Normalize, has no folder in old copies.
+    inside = [file for part in parts if part.is_dir() for file in _module_files(part)]
+    # The order is part of the identity that a reranker's folder holds.
+    return [file for file in (own[0], *inside, own[1]) if file.is_file()]
+
+
+def _module_files(folder: Path) -> list[Path]:
+    files = [file for file in model_files(folder) if file.name != "training_args.bin"]
+    if any(file.suffix == ".safetensors" for file in files):
+        files = [file for file in files if file.suffix != ".bin"]
+    settings = [file for name in _SETTINGS for file in sorted(folder.glob(name))]
+    return list(dict.fromkeys([*files, *settings]))
 
 
 def weight_files(folder: Path, where: str) -> list[Path]:
