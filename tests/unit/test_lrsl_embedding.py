@@ -287,6 +287,7 @@ def test_wrong_label_vectors_are_one_line():
 def test_pairs_are_one_text():
     assert joined(["a", "b"], None) == ["a", "b"]
     assert joined(["a", "b"], ["c", "d"]) == ["a c", "b d"]
+    assert joined(["a", "b"], ["c", "d"], np.array([1, 1, 0])) == ["b d", "b d", "a c"]
 
 
 def test_importing_it_is_light():

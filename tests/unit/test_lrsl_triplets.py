@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probeline.errors import ProbelineError
-from probeline.lrsl.triplets import anchors, mine, read_triplets, write_triplets
+from probeline.lrsl.triplets import mine, read_triplets, write_triplets
 
 OPTIONS = {"k": 3, "per_text": None, "hard_only": False, "per_class": None}
 NAMES = ["art", "bank", "cat", "door", "egg", "fog", "gold"]
@@ -173,11 +173,6 @@ def test_nothing_to_take():
     assert mined([0, 1], [[2, 1], [1, 2]], k=1) == []
     assert mined([0, 1], [[2, 1], [1, 2]], k=2, hard_only=True, per_class=3) == []
     assert mined(np.zeros((2, 3), int), np.zeros((2, 3))) == []
-
-
-def test_pairs_are_one_text():
-    assert anchors(["a", "b"], None) == ["a", "b"]
-    assert anchors(["a", "b"], ["c", "d"]) == ["a c", "b d"]
 
 
 def test_files(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +29,17 @@ from probeline.models.weights import (
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["HOW", "Embedder", "LabelVectors", "joined", "label_vectors", "load_embedder"]
+    from probeline.data.store import Dataset
+
+__all__ = [
+    "HOW",
+    "Embedder",
+    "LabelVectors",
+    "joined",
+    "label_vectors",
+    "load_embedder",
+    "texts_to_embed",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +164,28 @@ def load_embedder(spec: Mapping) -> Embedder:
     return Embedder(path, source, model)
 
 
-def joined(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
-    """One text to embed for each text or pair: of a pair, both with a space between."""
+def texts_to_embed(dataset: Dataset, rows: Iterable[int]) -> list[str]:
+    """What is embedded of rows of a dataset that was read with its texts; see `joined`."""
+    return joined(dataset.texts, dataset.pairs, rows)
+
+
+def joined(
+    texts: Sequence[str], pairs: Sequence[str] | None, rows: Iterable[int] | None = None
+) -> list[str]:
+    """One text to embed for each text or pair: of a pair, both with a space between.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    pairs : sequence of str or None
+        The second texts.
+    rows : iterable of int, optional
+        Which of them; default all.
+    """
+    rows = range(len(texts)) if rows is None else rows
     if pairs is None:
-        return list(texts)
-    return [f"{text} {pair}" for text, pair in zip(texts, pairs, strict=True)]
+        return [texts[row] for row in rows]
+    return [f"{texts[row]} {pairs[row]}" for row in rows]
 
 
 def _source(path: str, revision: str | None) -> ModelSource:

@@ -12,7 +12,8 @@ from probeline.data.label_text import label_texts
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.lrsl.crossfit import read_crossfit
-from probeline.lrsl.triplets import anchors, mine, write_triplets
+from probeline.lrsl.embedding import texts_to_embed
+from probeline.lrsl.triplets import mine, write_triplets
 from probeline.probe.task import TaskData, task_data
 from probeline.results.predictions import read_predictions
 
@@ -58,11 +59,9 @@ def mine_triplets(
     task = task_data(dataset, task_name, metric)
     values = _crossfitted(logits, dataset, task) if crossfitted else _own(logits, dataset, task)
     rows = task.rows["train"]
-    texts = [dataset.texts[row] for row in rows]
-    pairs = None if dataset.pairs is None else [dataset.pairs[row] for row in rows]
     found = mine(
         rows,
-        anchors(texts, pairs),
+        texts_to_embed(dataset, rows),
         task.y["train"],
         values,
         task.labels,

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from probeline.data.splits import generator
 from probeline.errors import ProbelineError
 from probeline.files import replacing
+from probeline.lrsl.hardness import misclassified
 
 log = logging.getLogger(__name__)
 TRIPLETS_FORMAT = 1
@@ -94,7 +95,7 @@ def mine(
     true = indicators(y[known], K)
     place, positive, negative, rank = _pairs(logits[known], true, k, options["per_text"])
     if options["hard_only"]:
-        chosen = _wrong(logits[known], true, np.ndim(y) == 2)
+        chosen = misclassified(logits[known], y[known], np.ndim(y) == 2)
         if hard is not None:
             chosen |= hard[known]
         kept = chosen[place]
@@ -122,13 +123,6 @@ def mine(
 def indicators(y: np.ndarray, classes: int) -> np.ndarray:
     """Which labels are true, bool (n, K), from codes (n,) or 0/1 (n, K)."""
     return y.astype(bool) if y.ndim == 2 else y[:, None] == np.arange(classes)
-
-
-def anchors(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
-    """What is embedded of texts or pairs of texts: of a pair, both with a space between."""
-    if pairs is None:
-        return list(texts)
-    return [f"{first} {second}" for first, second in zip(texts, pairs, strict=True)]
 
 
 def _with_logits(logits: np.ndarray) -> np.ndarray:
@@ -163,12 +157,6 @@ def _pairs(logits: np.ndarray, true: np.ndarray, k: int, per_text: int | None) -
     owner, column = np.nonzero(wrong[place])
     place, positive = place[owner], positive[owner]
     return place, positive, order[place, column], column + 1
-
-
-def _wrong(logits: np.ndarray, true: np.ndarray, multilabel: bool) -> np.ndarray:
-    if multilabel:
-        return ((logits > 0) != true).any(axis=1)
-    return ~true[np.arange(len(true)), logits.argmax(axis=1)]
 
 
 def _capped(place, positive, classes: int, most: int | None, rng) -> np.ndarray:

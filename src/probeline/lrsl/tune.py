@@ -28,8 +28,9 @@ from probeline.finetune.model import resolve_precision
 from probeline.finetune.output import readable
 from probeline.finetune.record import Record
 from probeline.finetune.resumable import kept_step, memory_errors, train_to_end
-from probeline.lrsl.embedding import Embedder, joined, load_embedder
+from probeline.lrsl.embedding import Embedder, load_embedder, texts_to_embed
 from probeline.lrsl.label_vectors import flat_texts
+from probeline.lrsl.triplets import indicators, read_triplets
 from probeline.lrsl.tune_options import read_tune_options
 from probeline.lrsl.tune_trainer import TuneJob, Tuner, Validation
 from probeline.models.load import quiet
@@ -183,8 +184,6 @@ def fingerprint(table: pa.Table) -> str:
 def _triplets(triplets, dataset: Dataset, task: TaskData) -> pa.Table:
     if isinstance(triplets, pa.Table):
         return triplets
-    from probeline.lrsl.triplets import read_triplets
-
     return read_triplets(triplets, dataset.fingerprint, task.name)[0]
 
 
@@ -225,10 +224,8 @@ def _validation(
 ) -> Validation:
     rows, y = task.rows["validation"], task.y["validation"]
     flat, owner = flat_texts(texts, template)
-    pairs = None if dataset.pairs is None else [dataset.pairs[row] for row in rows]
-    true = y.astype(bool) if task.multilabel else y[:, None] == np.arange(task.classes)
-    chosen = joined([dataset.texts[row] for row in rows], pairs)
-    return Validation(chosen, true, flat, owner, scale)
+    true = indicators(y, task.classes)
+    return Validation(texts_to_embed(dataset, rows), true, flat, owner, scale)
 
 
 def _settings(
