@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from probeline.aggregate.stage import aggregate
 from probeline.baselines.tfidf import tfidf
 from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
+from probeline.errors import ProbelineError
 from probeline.files import read_json
 from probeline.lrsl.crossfit import crossfit, read_crossfit
 from probeline.lrsl.folder import load_reranker
@@ -384,6 +386,23 @@ def test_labels_of_test_do_not_tell_on_cross_fitted_neurons(tmp_path):
         dataset = read_dataset(place / "data")
         logits.append(read_crossfit(out, dataset, task_data(dataset, "label")).logits)
     assert np.array_equal(*logits)
+
+
+@pytest.mark.parametrize("lost", ["folder", "weights", "settings"])
+def test_a_tuned_embedding_that_was_deleted_is_named(case, embedder, lost):
+    data, place, *_ = case
+    tuned = place / "embedding" / "7"
+    shutil.copytree(embedder["path"], tuned)
+    tuned.with_name("7.json").write_text("{}")
+    if lost == "folder":
+        shutil.rmtree(tuned)
+    else:
+        (tuned / {"weights": "model.safetensors", "settings": "config.json"}[lost]).unlink()
+    with pytest.raises(ProbelineError) as caught:
+        rerank(data, place, "stc", embedder, tuned.with_name("7.json"))
+    message = str(caught.value)
+    assert message.startswith(str(tuned)) and "\n" not in message
+    assert f"{tuned}.json says that an embedding was tuned there: delete that file" in message
 
 
 def test_the_report_is_json_that_others_read(case, embedder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,10 +151,11 @@ def load_embedder(spec: Mapping) -> Embedder:
                 model_kwargs={"dtype": "float32"},
             )
     except Exception as error:  # modules fail in as many ways as there are modules
-        raise ProbelineError(
-            f"lrsl.embedder: {path} cannot be loaded: {reason(error)}; expected a folder written "
-            "by sentence-transformers' save_pretrained, or a transformer's"
-        ) from error
+        shown = ProbelineError(
+            f"{path} cannot be loaded: {reason(error)}; expected a folder written by "
+            "sentence-transformers' save_pretrained, or a transformer's"
+        )
+        raise _blamed(path, shown) from error
     if not (source.folder / MODULES).is_file():
         # In the hub's cache it may be that only the body was ever downloaded.
         level = logging.WARNING if source.kind == "hub" else logging.INFO
@@ -192,7 +192,7 @@ def _source(path: str, revision: str | None) -> ModelSource:
     try:
         source = resolve(path, revision)
     except ProbelineError as error:
-        raise ProbelineError(f"lrsl.embedder: {error}") from None
+        raise _blamed(path, error) from None
     if source.folder is None:
         raise ProbelineError(
             f"lrsl.embedder: {path}{f' at {revision}' if revision else ''} is not in the local hub "
@@ -212,18 +212,19 @@ def _check_files(folder: Path, path: str) -> None:
             if file.suffix == ".safetensors":
                 check_safetensors(file)
     except ProbelineError as error:
-        raise ProbelineError(f"lrsl.embedder: {error}") from None
+        raise _blamed(path, error) from None
 
 
-def _modules(folder: Path) -> list[dict]:
-    """What modules.json lists: each with path and type. A plain transformer has one at its top."""
-    try:
-        listed = json.loads((folder / MODULES).read_text(encoding="utf-8"))
-        return [{"path": module["path"], "type": str(module["type"])} for module in listed]
-    except FileNotFoundError:
-        return [{"path": "", "type": OWN_CODE}]
-    except (ValueError, TypeError, KeyError):
-        raise ProbelineError(f"{folder / MODULES}: not a list of modules") from None
+def _blamed(path: str, error: ProbelineError) -> ProbelineError:
+    """The error with the key it comes from, or what makes the tuned embedding again."""
+    # Beside the folder of a tuned one, as the embedding stage writes it.
+    made = Path(f"{path}.json")
+    if made.is_file():
+        return ProbelineError(
+            f"{error}; {made} says that an embedding was tuned there: delete that file and run "
+            "again"
+        )
+    return ProbelineError(f"lrsl.embedder: {error}")
 
 
 def _check_modules(folder: Path) -> None:
@@ -256,12 +257,6 @@ def _set_max_length(model: SentenceTransformer, asked: int | None, path: str) ->
     model.max_seq_length = int(asked)
 
 
-def _most_tokens(model: SentenceTransformer) -> int | None:
-    """Positions of the transformer; None where it has no such limit, or is of unknown shape."""
-    from probeline.models.reference import max_positions
-
-    body = model.transformers_model
-    return None if body is None else max_positions(body.config.to_dict())
 def _special_tokens(model: SentenceTransformer, path: str) -> int:
     """How many tokens every text is given."""
     from transformers import PreTrainedTokenizerBase
@@ -273,3 +268,9 @@ def _special_tokens(model: SentenceTransformer, path: str) -> int:
     return model.tokenizer.num_special_tokens_to_add(pair=False)
 
 
+def _most_tokens(model: SentenceTransformer) -> int | None:
+    """Positions of the transformer; None where it has no such limit, or is of unknown shape."""
+    from probeline.models.reference import max_positions
+
+    body = model.transformers_model
+    return None if body is None else max_positions(body.config.to_dict())
