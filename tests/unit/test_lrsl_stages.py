@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from labelled_texts import LABELS, SIZES, labelled
-from scipy.special import expit
-from sklearn.metrics import f1_score
+from scipy.special import expit, softmax
+from scipy.stats import entropy
+from sklearn.metrics import f1_score, log_loss
 from small_project import AGGREGATE, ETAS, PROBE, make_project
 from small_project import SIZES as MADE
 from tiny_embedders import write_embedder
@@ -386,6 +387,36 @@ def test_labels_of_test_do_not_tell_on_cross_fitted_neurons(tmp_path):
         dataset = read_dataset(place / "data")
         logits.append(read_crossfit(out, dataset, task_data(dataset, "label")).logits)
     assert np.array_equal(*logits)
+
+
+@pytest.mark.parametrize("hardness", ["margin", "entropy"])
+def test_triplets_of_hard_texts_are_found_at_the_temperature(case, hardness):
+    data, place, dataset, task, logits = case
+    logits = 4 * logits  # too sure of itself
+    meta = {"model": "m", "method": "stc", "variant": "x"}
+    write_predictions(place / "stc.h5", dataset, task, logits, meta)
+    triplets = LRSL["triplets"] | {"hard_only": True}
+    options = {"triplets": triplets, "hardness": hardness, "threshold": "misclassified"}
+    found = []
+    for temperature in (False, True):
+        given = settings(**options, temperature=temperature)
+        out = place / "triplets.parquet"
+        make_triplets(data, "label", "stc", place / "stc.h5", None, out, given)
+        found.append(set(read_triplets(out)[0]["row"].to_pylist()))
+    rows, y = task.rows, dataset.labels("label")
+    on = rows["validation"]
+    best = min(
+        np.geomspace(0.1, 100, 20_001),
+        key=lambda T: log_loss(y[on], softmax(logits[on] / T, axis=1), labels=range(4)),
+    )
+    wrong = logits.argmax(axis=1) != y
+    for T, own in zip((1.0, best), found, strict=True):
+        p = softmax(logits.astype(float) / T, axis=1)
+        ranked = np.sort(p, axis=1)
+        sure = ranked[:, -1] - ranked[:, -2] if hardness == "margin" else -entropy(p, axis=1)
+        hard = (sure <= sure[on][wrong[on]].mean()) | wrong
+        assert own == set(np.flatnonzero(hard & np.isin(np.arange(48), rows["train"])).tolist())
+    assert found[0] != found[1], "a case that tests nothing"
 
 
 @pytest.mark.parametrize("lost", ["folder", "weights", "settings"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from probeline.data.store import Dataset
 from probeline.lrsl.hardness import certainty, misclassified, threshold_of
+from probeline.lrsl.temperature import fit_temperature
 from probeline.probe.task import SPLITS, TaskData, task_data
 from probeline.results.predictions import Predictions
 from probeline.results.truth import checked_predictions, labels_of
@@ -62,7 +63,17 @@ def reached(found: Predictions, dataset: Dataset, task: TaskData) -> np.ndarray:
     return np.flatnonzero(later & ~left_out)
 
 
-def validation_threshold(task: TaskData, logits: np.ndarray, options: Mapping) -> float | None:
+def validation_temperature(task: TaskData, logits: np.ndarray, options: Mapping) -> float:
+    """What logits are divided by: fitted on those of validation (n, K), or 1 if `temperature` is
+    off."""
+    if not options["temperature"]:
+        return 1.0
+    return fit_temperature(logits, task.y["validation"], task.multilabel)
+
+
+def validation_threshold(
+    task: TaskData, logits: np.ndarray, options: Mapping, temperature: float
+) -> float | None:
     """Certainty up to which texts are hard, before any choice by score.
 
     Parameters
@@ -73,7 +84,8 @@ def validation_threshold(task: TaskData, logits: np.ndarray, options: Mapping) -
         `k`, `hardness`, `threshold`; the rule 'validation' counts as 'misclassified'.
     """
     k, rule = top_labels(options["k"], task.classes), options["threshold"]
-    values = certainty(logits, options["hardness"], k, task.multilabel)
+    temperature : float
+    values = certainty(logits, options["hardness"], k, task.multilabel, temperature)
     wrong = misclassified(logits, task.y["validation"], task.multilabel)
     return threshold_of(values, wrong, "misclassified" if rule == "validation" else rule)
 

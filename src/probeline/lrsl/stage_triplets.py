@@ -10,7 +10,12 @@ import numpy as np
 from probeline.data.store import read_dataset
 from probeline.lrsl.hardness import certainty, is_hard
 from probeline.lrsl.mining import mine_triplets
-from probeline.lrsl.stage_data import answered, top_labels, validation_threshold
+from probeline.lrsl.stage_data import (
+    answered,
+    top_labels,
+    validation_temperature,
+    validation_threshold,
+)
 
 
 def make_triplets(
@@ -36,8 +41,8 @@ def make_triplets(
     out : path
         Parquet, see `probeline.lrsl.triplets`.
     settings : mapping
-        `options` (`triplets`; with its `hard_only` also `k`, `hardness`, `threshold`),
-        `label_texts`, `seed`, `metric`.
+        `options` (`triplets`; with its `hard_only` also `k`, `hardness`, `threshold`,
+        `temperature`), `label_texts`, `seed`, `metric`.
 
     Raises
     ------
@@ -69,10 +74,12 @@ def make_triplets(
 
 
 def _hardness(task, logits: np.ndarray, options: Mapping) -> Callable[[np.ndarray], np.ndarray]:
-    threshold = validation_threshold(task, logits, options)
+    temperature = validation_temperature(task, logits, options)
+    threshold = validation_threshold(task, logits, options, temperature)
     k = top_labels(options["k"], task.classes)
 
     def hard(values: np.ndarray) -> np.ndarray:
-        return is_hard(certainty(values, options["hardness"], k, task.multilabel), threshold)
+        found = certainty(values, options["hardness"], k, task.multilabel, temperature)
+        return is_hard(found, threshold)
 
     return hard

@@ -260,7 +260,8 @@ class Reranking(Artifacts):
 
     def triplets_params(self, dataset: str, task: str) -> dict:
         section = self.config.section(LRSL)
-        options = {key: section[key] for key in ("triplets", "k", "hardness", "threshold")}
+        deciding = ("triplets", "k", "hardness", "threshold", "temperature")
+        options = {key: section[key] for key in deciding}
         if not section["triplets"]["hard_only"]:
             options = {"triplets": section["triplets"]}
         return {
