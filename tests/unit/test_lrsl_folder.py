@@ -151,6 +151,35 @@ def test_static_vectors_have_no_length(tmp_path, dataset, task, logits):
     np.testing.assert_allclose(cosines, texts @ labels.T, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("form", "narrow"),
+    [
+        (Form("prob", 2.0), True),
+        (Form("mix", 2.0, 0.5), True),
+        (Form("paper-logits", 2.0), False),
+        (Form("prob", 2.0, candidates=2), False),
+    ],
+)
+def test_among_very_many_labels_only_some_can_win(
+    tmp_path, embedder, dataset, task, logits, monkeypatch, form, narrow
+):
+    decision = decide(np.inf, form=form)
+    found = load_reranker(write(tmp_path / "r", embedder, decision, dataset, task), "cpu")
+    everything = np.ones(len(logits), dtype=bool)
+    whole = found.similarities(dataset.texts, None, everything)
+    monkeypatch.setattr("probeline.lrsl.neighbours.EXACT_BELOW", 4)
+    monkeypatch.setattr("probeline.lrsl.neighbours.CANDIDATES", 1)
+    cosines = whole.copy()
+    if narrow:
+        may = [{z.argmax(), s.argmax()} for z, s in zip(logits, whole, strict=True)]
+        cosines *= [[label in own for label in range(4)] for own in may]
+        assert (cosines == 0).any()
+    known = decision.apply(logits, everything, cosines)
+    np.testing.assert_allclose(found.rerank(dataset.texts, None, logits), known, atol=1e-4)
+    # What is shown to people is every cosine.
+    np.testing.assert_array_equal(found.similarities(dataset.texts, None, everything), whole)
+
+
 def test_everything_is_reranked_beyond_all_certainties(tmp_path, embedder, dataset, task, logits):
     folder = write(tmp_path / "r", embedder, decide(np.inf), dataset, task)
     assert read_reranker_manifest(folder)["decision"]["everything"]

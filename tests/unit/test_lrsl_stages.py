@@ -27,8 +27,10 @@ from probeline.data.writing import write_dataset
 from probeline.errors import ProbelineError
 from probeline.files import read_json
 from probeline.lrsl.crossfit import crossfit, read_crossfit
+from probeline.lrsl.embedding import label_vectors, load_embedder
 from probeline.lrsl.folder import load_reranker
 from probeline.lrsl.stage_ablations import run_ablations
+from probeline.lrsl.stage_data import Similarities, narrowing
 from probeline.lrsl.stage_embed import embed
 from probeline.lrsl.stage_rerank import rerank_predictions
 from probeline.lrsl.stage_triplets import make_triplets
@@ -417,6 +419,27 @@ def test_triplets_of_hard_texts_are_found_at_the_temperature(case, hardness):
         hard = (sure <= sure[on][wrong[on]].mean()) | wrong
         assert own == set(np.flatnonzero(hard & np.isin(np.arange(48), rows["train"])).tolist())
     assert found[0] != found[1], "a case that tests nothing"
+
+
+def test_similarities_among_very_many_labels(case, embedder, monkeypatch):
+    _, _, dataset, task, logits = case
+    loaded = load_embedder(embedder)
+    vectors = label_vectors(loaded, [(label,) for label in task.labels])
+    rows = [5, 40, 5, 0]
+    whole = Similarities(loaded, vectors, dataset).of(rows)
+    monkeypatch.setattr("probeline.lrsl.neighbours.EXACT_BELOW", 4)
+    monkeypatch.setattr("probeline.lrsl.neighbours.CANDIDATES", 1)
+    np.testing.assert_array_equal(Similarities(loaded, vectors, dataset).of(rows), whole)
+    found = Similarities(loaded, vectors, dataset, logits).of(rows)
+    for row, own, known in zip(rows, found, whole, strict=True):
+        expected = np.zeros(4)
+        for label in (logits[row].argmax(), known.argmax()):
+            expected[label] = known[label]
+        np.testing.assert_allclose(own, expected, atol=1e-6)
+    all_labels = LRSL | {"candidates": "all", "forms": ["prob", "mix", "paper-banking77"]}
+    assert narrowing(logits, all_labels) is logits
+    for other in ({"forms": ["prob", "mlp"]}, {"forms": ["paper-logits"]}, {"candidates": "top_k"}):
+        assert narrowing(logits, all_labels | other) is None
 
 
 @pytest.mark.parametrize("lost", ["folder", "weights", "settings"])

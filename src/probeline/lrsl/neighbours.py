@@ -7,6 +7,8 @@ import numpy as np
 from probeline.errors import ProbelineError
 from probeline.lrsl.label_vectors import LabelVectors
 
+# Among very many labels so many of the classifier's top ones and of the nearest are candidates.
+CANDIDATES = 100
 # Up to here one matrix product is quicker than an index, or as quick.
 EXACT_BELOW = 20_000
 _NUMBERS_AT_ONCE = 1 << 24
@@ -143,7 +145,7 @@ def candidate_similarities(
     m: int,
     exact_below: int = EXACT_BELOW,
 ) -> np.ndarray:
-    """Cosines to the candidate labels alone; 0, which never wins, to all others.
+    """Cosines to the candidate labels alone; 0 to all others.
 
     Parameters
     ----------
@@ -164,6 +166,42 @@ def candidate_similarities(
     found = np.zeros(logits.shape, dtype=np.float32)
     found[row, label] = _pairwise(embeddings, labels, row, label)
     return found
+
+
+def label_similarities(
+    embeddings: np.ndarray,
+    labels: LabelVectors,
+    logits: np.ndarray | None,
+) -> np.ndarray:
+    """Cosines to all labels, or among very many to those that are likely to win.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape (n, d)
+        Rows of length 1.
+    labels : LabelVectors
+    logits : ndarray, shape (n, K), or None
+        The classifier's; None wherever cosines to all labels are needed. With them, from
+        `EXACT_BELOW` labels on, its `CANDIDATES` top labels and those of as many nearest label
+        vectors have their cosine, and all others have 0.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, K)
+    """
+    if logits is None or labels.labels < EXACT_BELOW:
+        return labels.similarities(embeddings)
+    k = min(CANDIDATES, labels.labels)
+    return candidate_similarities(embeddings, labels, logits, k, CANDIDATES, EXACT_BELOW)
+
+
+def narrows(form: str, candidates: int | None) -> bool:
+    """Whether a reranking among `candidates` labels (None: all) may leave most of them out.
+
+    In these forms a label of similarity 0 never wins. In `paper-logits` its score is above a
+    negative logit's, and the combiner may give it any.
+    """
+    return candidates is None and form in ("prob", "mix", "paper-banking77")
 
 
 def _pairwise(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probeline.lrsl.decision import Decision
+from probeline.lrsl.embedding import joined
+from probeline.lrsl.neighbours import label_similarities, narrows
 
 if TYPE_CHECKING:
     from probeline.lrsl.embedding import Embedder
@@ -62,7 +64,7 @@ class Reranker:
             selected = self.decision.selects(logits)
         if not selected.any():
             return logits
-        similarity = self.similarities(texts, pairs, selected)
+        similarity = self.similarities(texts, pairs, selected, logits=logits)
         return self.decision.apply(logits, selected, similarity)
 
     def similarities(
@@ -71,6 +73,7 @@ class Reranker:
         pairs: Sequence[str] | None,
         selected: np.ndarray,
         what: str | None = None,
+        logits: np.ndarray | None = None,
     ) -> np.ndarray:
         """Cosines of the selected texts and all labels, float32 (selected, K).
 
@@ -80,10 +83,12 @@ class Reranker:
             As in `rerank`.
         what : str, optional
             Shown with the progress; none is shown without it.
+        logits : ndarray of float32, shape (n, K), optional
+            As in `rerank`: among very many labels, those that the decision could not choose have a
+            similarity of 0.
         """
-        from probeline.lrsl.embedding import joined
-
-        rows = np.flatnonzero(selected).tolist()
-        second = None if pairs is None else [pairs[row] for row in rows]
-        chosen = joined([texts[row] for row in rows], second)
-        return self.vectors.similarities(self.embedder.encode(chosen, what))
+        embeddings = self.embedder.encode(joined(texts, pairs, np.flatnonzero(selected)), what)
+        own = self.decision.reranking
+        narrow = own.combiner is None and narrows(own.form.name, own.form.candidates)
+        given = logits[selected] if narrow and logits is not None else None
+        return label_similarities(embeddings, self.vectors, given)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probeline.data.store import Dataset
+from probeline.lrsl.embedding import texts_to_embed
 from probeline.lrsl.hardness import certainty, misclassified, threshold_of
+from probeline.lrsl.neighbours import label_similarities, narrows
 from probeline.lrsl.temperature import fit_temperature
 from probeline.probe.task import SPLITS, TaskData, task_data
 from probeline.results.predictions import Predictions
@@ -82,12 +84,24 @@ def validation_threshold(
         Of validation.
     options : mapping
         `k`, `hardness`, `threshold`; the rule 'validation' counts as 'misclassified'.
+    temperature : float
     """
     k, rule = top_labels(options["k"], task.classes), options["threshold"]
-    temperature : float
     values = certainty(logits, options["hardness"], k, task.multilabel, temperature)
     wrong = misclassified(logits, task.y["validation"], task.multilabel)
     return threshold_of(values, wrong, "misclassified" if rule == "validation" else rule)
+
+
+def narrowing(logits: np.ndarray, options: Mapping) -> np.ndarray | None:
+    """The logits, where every form that is tried may leave most of very many labels out; or None.
+
+    Parameters
+    ----------
+    options : mapping
+        `candidates`, `forms`.
+    """
+    candidates = None if options["candidates"] == "all" else options["k"]
+    return logits if all(narrows(form, candidates) for form in options["forms"]) else None
 
 
 class Similarities:
@@ -99,23 +113,31 @@ class Similarities:
     vectors : LabelVectors
     dataset : Dataset
         With its texts.
+    logits : ndarray, shape (rows of the dataset, K), optional
+        The classifier's, where all labels are candidates (see `narrowing`): among very many labels
+        those that can neither win by them nor by the cosine have a similarity of 0.
     """
 
-    def __init__(self, embedder: Embedder, vectors: LabelVectors, dataset: Dataset):
+    def __init__(
+        self,
+        embedder: Embedder,
+        vectors: LabelVectors,
+        dataset: Dataset,
+        logits: np.ndarray | None = None,
+    ):
         self._embedder, self._vectors, self._dataset = embedder, vectors, dataset
+        self._logits = logits
         self._known: dict[int, np.ndarray] = {}
 
     def of(self, rows: Sequence[int] | np.ndarray, what: str | None = None) -> np.ndarray:
         """Similarities float32 (n, K) of rows of the dataset; `what` is shown with the progress."""
-        from probeline.lrsl.embedding import joined
-
         wanted = [int(row) for row in rows]
         missing = [row for row in dict.fromkeys(wanted) if row not in self._known]
         if missing:
-            pairs = self._dataset.pairs
-            second = None if pairs is None else [pairs[row] for row in missing]
-            texts = joined([self._dataset.texts[row] for row in missing], second)
-            cosines = self._vectors.similarities(self._embedder.encode(texts, what))
+            texts = texts_to_embed(self._dataset, missing)
+            own = None if self._logits is None else self._logits[missing]
+            embeddings = self._embedder.encode(texts, what)
+            cosines = label_similarities(embeddings, self._vectors, own)
             self._known.update(zip(missing, cosines, strict=True))
         if not wanted:
             return np.zeros((0, self._vectors.labels), dtype=np.float32)
