@@ -148,15 +148,16 @@ class Classifier:
                     )
 
     def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
-        return self._probabilities(*self._decided(texts, pairs))
+        """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label.
 
-    def _probabilities(self, logits: np.ndarray, reranked: np.ndarray) -> np.ndarray:
+        Of several labels those above one and the same probability are predicted, of reranked texts
+        and others alike.
+        """
+        return self._probabilities(self._decided(texts, pairs)[0])
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         if self.multilabel:
-            threshold = np.full((len(logits), 1), self._head.step.threshold, np.float32)
-            if self.reranker is not None:
-                threshold[reranked] = self.reranker.decision.reranking.offset
-            logits = logits + threshold
+            logits = logits + np.float32(self._head.step.threshold)
         if self.reranker is not None:
             logits = logits / np.float32(self.reranker.decision.reranking.temperature)
         return sigmoid(logits) if self.multilabel else softmax(logits)
@@ -177,7 +178,7 @@ class Classifier:
         return list(self._answers(*self._decided(texts, pairs)))
 
     def _answers(self, logits: np.ndarray, reranked: np.ndarray) -> Iterator[dict]:
-        scores = self._probabilities(logits, reranked).tolist()
+        scores = self._probabilities(logits).tolist()
         for row, own, hard in zip(logits, scores, reranked.tolist(), strict=True):
             named = {k: round(v, 6) for k, v in zip(self.labels, own, strict=True)}
             if self.multilabel:
