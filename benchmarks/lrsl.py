@@ -85,7 +85,7 @@ def vectorised(given: Given, threshold: float) -> np.ndarray:
     from probeline.lrsl.rerank import Form, apply
 
     hard = is_hard(certainty(given.logits, "variance", _K), threshold)
-    # Only hard texts are ever embedded, so that picking them from all is no part of the work.
+    # Picking them is timed as well, though a run embeds hard texts alone and has none to pick.
     texts = given.texts if hard.all() else given.texts[hard]
     similarity = texts @ given.labels.T
     return apply(given.logits, hard, similarity, Form("prob", _POWER))
