@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.metrics import f1_score
 from test_lrsl_combiner import telling
 
@@ -11,7 +12,7 @@ from probeline.lrsl.choice import choose, forms_of, thresholds_tried
 from probeline.lrsl.combiner import CombinerOptions
 from probeline.lrsl.hardness import certainty
 from probeline.lrsl.rerank import Form, rerank
-from probeline.lrsl.trial import Validation, hard_offset
+from probeline.lrsl.trial import Validation, hard_offset, moved_by
 from probeline.probe.standard_error import difference_error
 
 INFINITE = float("inf")
@@ -34,8 +35,14 @@ def test_the_grid_of_forms():
 
 
 def test_thresholds_tried_are_quantiles():
-    tried = thresholds_tried(np.arange(101.0), 4)
-    assert tried == [25, 50, 75, 100]
+    assert thresholds_tried(np.arange(101.0), 4) == [25, 50, 75, INFINITE]
+    assert thresholds_tried(np.ones(9)) == [INFINITE]
+
+
+def test_new_texts_that_are_more_certain_belong_to_everything():
+    given = validation()
+    choice = choose(given, [Form("prob")], thresholds_tried(given.certainty, 1), fixed=True)
+    assert choice.reranking.hard(given.certainty.max() + np.arange(3)).all()
 
 
 def test_counts_by_a_loop():
@@ -83,17 +90,82 @@ def test_what_helps_is_chosen_and_is_what_new_texts_get():
     assert after[~hard].tobytes() == given.logits[~hard].tobytes()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_similarities_that_say_nothing_change_nothing(seed):
-    given = validation(seed)
-    noise = np.random.default_rng(9).uniform(0.1, 0.9, given.similarity.shape)
-    given = replace(given, similarity=noise.astype(np.float32))
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "multilabel, metric, n",
+    [(False, None, 400), (True, "micro-f1", 80), (True, "accuracy", 80)],
+)
+@pytest.mark.parametrize("constant", [False, True])
+def test_similarities_that_say_nothing_change_nothing(seed, multilabel, metric, n, constant):
+    given = validation(seed, n, multilabel, metric)
+    noise = np.random.default_rng(9 + seed).uniform(0.1, 0.9, given.similarity.shape)
+    similarity = np.full_like(noise, 0.6) if constant else noise
+    given = replace(given, similarity=similarity.astype(np.float32))
     choice = choose(given, FORMS, [INFINITE])
     assert choice.trial is choice.trials[0]
     assert not choice.reranking.hard(given.certainty).any()
-    none = np.zeros(400, dtype=bool)
+    none = np.zeros(n, dtype=bool)
     kept = choice.reranking.apply(given.logits, none, given.similarity[none])
     assert kept.tobytes() == given.logits.tobytes()
+
+
+@pytest.mark.parametrize("candidates", [None, 3])
+def test_a_threshold_alone_is_tried_and_not_chosen(candidates):
+    """Logits are all too high, which no similarity is needed to mend."""
+    given = validation(1, 150, multilabel=True)
+    shifted = given.logits + np.float32(1.5)
+    given = replace(given, logits=shifted, similarity=np.full_like(shifted, 0.6))
+    choice = choose(given, [Form("prob", 2.0, candidates=candidates)], [INFINITE])
+    nothing, alone, form = choice.trials
+    assert (nothing.name, alone.name, form.name) == ("nothing", "threshold", "prob")
+    assert (alone.power, alone.candidates) == (None, candidates)
+    ranks = np.argsort(np.argsort(-shifted, axis=1), axis=1)
+    among = ranks < (candidates or 7)
+
+    def scored(at: float) -> float:
+        return f1_score(given.y, np.where(among, shifted > at, shifted > 0), average="micro")
+
+    assert alone.score == pytest.approx(scored(alone.offset))
+    assert alone.score >= max(scored(at) for at in np.linspace(-3, 6, 50)) - 0.01
+    assert form.score == pytest.approx(alone.score, abs=1e-6)
+    assert alone.score > nothing.score + 0.01
+    assert choice.trial is nothing
+
+
+def test_what_helps_several_labels_is_what_new_texts_get():
+    given = validation(multilabel=True, temperature=1.5)
+    negative = given.similarity.copy()
+    negative[::4] = -1
+    given = replace(given, similarity=negative)
+    threshold = float(np.quantile(given.certainty, 0.6))
+    choice = choose(given, FORMS, [threshold])
+    assert choice.trial.score > max(choice.trials[0].score, choice.trials[1].score)
+    hard = choice.reranking.hard(given.certainty)
+    after = choice.reranking.apply(given.logits, hard, given.similarity[hard])
+    assert f1_score(given.y, after > 0, average="micro") == pytest.approx(choice.trial.score)
+    assert after[::4].tobytes() == given.logits[::4].tobytes()
+
+
+def test_log_loss_of_several_labels_at_its_best_threshold():
+    given = validation(4, 120, multilabel=True, temperature=1.3)
+    hard = given.certainty <= np.median(given.certainty)
+    form = Form("prob", 2.0, candidates=3)
+    trial = choose(given, [form], [float(np.median(given.certainty))]).trials[-1]
+    ranks = np.argsort(np.argsort(-given.logits, axis=1), axis=1)
+    moved = (ranks < 3) & (np.where(ranks < 3, given.similarity, 0).max(axis=1) > 0)[:, None]
+    scores = rerank(given.logits, given.similarity, form, True, 1.3).astype(float)
+    losses = []
+    for off in np.linspace(-6, 6, 2401):
+        p = expit(np.where(moved, scores - off, scores))[hard]
+        losses.append(-np.log(np.where(given.y[hard], p, 1 - p)).mean(axis=1).mean())
+    assert trial.log_loss == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_fixed_takes_the_form_and_not_the_threshold_alone():
+    given = validation(multilabel=True)
+    choice = choose(given, FORMS, [INFINITE], fixed=True)
+    assert choice.reranking.form == FORMS[0]
+    assert choice.trial is choice.trials[2]
 
 
 def test_a_score_alone_does_not_earn_itself():
@@ -156,18 +228,19 @@ def test_threshold_of_several_labels_by_a_loop():
     hard = given.certainty <= np.median(given.certainty)
     new = given.logits.copy()
     new[hard] = rerank(given.logits, given.similarity, Form("prob", 2.0), True)[hard]
-    offset = hard_offset(given, new, hard)
+    usable = hard & (given.similarity.max(axis=1) > 0)
+    offset = hard_offset(given, new, moved_by(given, Form("prob", 2.0), hard))
 
     def scored(at: float) -> float:
-        predicted = np.where(hard[:, None], new > at, given.logits > 0)
+        predicted = np.where(usable[:, None], new > at, given.logits > 0)
         return f1_score(given.y, predicted, average="macro", zero_division=0)
 
     everywhere = max(scored(at) for at in np.unique(new[hard])[::5])
     assert scored(offset) >= everywhere - 0.01
     assert scored(offset) > scored(0.0)
     choice = choose(given, [Form("prob", 2.0)], [float(np.median(given.certainty))])
-    assert choice.trials[1].score == pytest.approx(scored(offset))
-    assert choice.trials[1].offset == offset
+    assert choice.trials[2].score == pytest.approx(scored(offset))
+    assert choice.trials[2].offset == offset
 
 
 def test_a_single_label_has_no_threshold():

@@ -8,6 +8,8 @@ from reranking import rows, softmax_of
 
 from probeline.lrsl.combiner import Combiner, CombinerOptions, cross_validated, fit_combiner
 from probeline.lrsl.hardness import misclassified
+from probeline.lrsl.rerank import Form
+from probeline.lrsl.reranking import Reranking
 from probeline.lrsl.temperature import log_losses
 
 
@@ -159,7 +161,28 @@ def test_no_score_comes_from_a_fold_that_has_the_text(multilabel):
         assert not np.array_equal(again, found)
 
 
-def test_too_few_texts_for_folds():
+def test_too_few_texts_for_folds(caplog):
     logits, similarity, y = telling(8, 4)
     wrong = np.ones(4, dtype=bool)
-    assert cross_validated(logits, similarity, y, CombinerOptions(), 0, wrong) is None
+    with caplog.at_level("INFO"):
+        assert cross_validated(logits, similarity, y, CombinerOptions(), 0, wrong) is None
+    (line,) = caplog.messages
+    assert "mlp is left out" in line and "4 hard validation texts" in line and "5 folds" in line
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_an_offset_is_taken_off_candidates(temperature):
+    logits, similarity, y = telling(9, 80, multilabel=True)
+    options = CombinerOptions(3, temperature=temperature)
+    combiner = fit_combiner(logits, similarity, y, options, 0, multilabel=True)
+    hard = np.arange(80) % 2 == 0
+    reranking = Reranking(Form.nothing(), 0.0, combiner, 0.5, True, temperature)
+    found = reranking.apply(logits, hard, similarity[hard])
+    among = np.argsort(np.argsort(-logits, axis=1), axis=1) < 3
+    assert np.array_equal(found[~(among & hard[:, None])], logits[~(among & hard[:, None])])
+    for row in np.flatnonzero(hard)[:10]:
+        scores = scores_of_text(combiner, logits[row].tolist(), similarity[row].tolist())
+        expected = temperature * np.array(scores) - 0.5
+        np.testing.assert_allclose(
+            found[row, among[row]], expected[among[row]], rtol=1e-4, atol=1e-4
+        )

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reranking import reranked_labels, reranked_text, rows
+from reranking import candidates_of, reranked_labels, reranked_text, rows
 
 from probeline.errors import ProbelineError
 from probeline.lrsl.rerank import FORMS, Form, apply, rerank
+from probeline.lrsl.reranking import Reranking
 from probeline.lrsl.temperature import probabilities
+
+INFINITE = float("inf")
 
 ALL_FORMS = [
     Form(name, power, weight, candidates)
@@ -71,7 +74,7 @@ SIMILAR = np.array([[0.25, 1.0, -0.5]], dtype=np.float32)
         ),
         # sqrt(1/8), sqrt(1/4), 0
         (Form("mix", 1.0, 0.5), [1 / (1 + math.sqrt(2)), math.sqrt(2) / (1 + math.sqrt(2)), 0]),
-        # 1/2 and 1/4 have 3/4 together, 1/8 and 1/4 share it; the last one is not reranked.
+        # A single candidate keeps what it had.
         (Form("prob", 1.0, candidates=1), [0.5, 0.25, 0.25]),
     ],
 )
@@ -148,6 +151,58 @@ def test_what_is_not_hard_is_bit_for_bit_the_input(multilabel, temperature):
         rtol=1e-5,
         atol=1e-12,
     )
+
+
+@pytest.mark.parametrize("form", ALL_FORMS, ids=str)
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_an_offset_is_taken_off_what_was_reranked(form, temperature):
+    """Other labels, and rows without a similarity above 0, stay as they were bit for bit."""
+    logits, similarity = rows(7)
+    similarity[::5] = -np.abs(similarity[::5])
+    hard = np.arange(60) % 3 > 0
+    reranking = Reranking(form, INFINITE, None, -1.25, True, temperature)
+    found = reranking.apply(logits, hard, similarity[hard])
+    kept = 0
+    for row, (z, s) in enumerate(zip(logits.tolist(), similarity.tolist(), strict=True)):
+        candidates = candidates_of(z, form.candidates)
+        if not hard[row] or max(s[c] for c in candidates) <= 0:
+            candidates = []
+        p = reranked_labels(z, s, form, temperature)
+        for c in range(7):
+            if c not in candidates:
+                assert found[row, c] == logits[row, c]
+                kept += 1
+            elif p[c] > 1e-9:
+                expected = temperature * (math.log(p[c]) - math.log1p(-p[c])) + 1.25
+                assert found[row, c] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert kept >= 7 * 28
+
+
+def test_a_label_that_is_no_candidate_has_its_own_threshold():
+    """By hand: 0.3 times the probabilities of the first three."""
+    logits = np.array([[3, 2.5, 2, -0.5]], dtype=np.float32)
+    all_hard = np.ones(1, dtype=bool)
+    reranking = Reranking(Form("prob", candidates=3), INFINITE, None, -1.1, True)
+    found = reranking.apply(logits, all_hard, np.full((1, 4), 0.3, np.float32))
+    p = [0.3 / (1 + math.exp(-z)) for z in (3, 2.5, 2)]
+    np.testing.assert_allclose(
+        found[0], [*(math.log(v / (1 - v)) + 1.1 for v in p), -0.5], rtol=1e-5
+    )
+    assert (found > 0).tolist() == [[True, True, True, False]]
+
+
+@pytest.mark.parametrize("candidates", [None, 2])
+def test_a_threshold_alone(candidates):
+    logits, similarity = rows(3)
+    hard = np.arange(60) < 20
+    reranking = Reranking(Form.nothing(candidates), 0.5, None, 0.75, True, 2.0)
+    assert not reranking.idle
+    assert reranking.hard(np.array([0.4, 0.6])).tolist() == [True, False]
+    found = reranking.apply(logits, hard, -similarity[hard])
+    for row, z in enumerate(logits.tolist()):
+        among = candidates_of(z, candidates) if row < 20 else []
+        expected = [value - 0.75 * (c in among) for c, value in enumerate(z)]
+        np.testing.assert_allclose(found[row], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 3.0])

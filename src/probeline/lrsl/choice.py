@@ -3,8 +3,10 @@
 The highest of many scores on the few texts that are hard is partly luck, and so is a gain over
 doing nothing. A change has to earn itself:
 
-1. What does not score above doing nothing, or has a higher log loss over the texts that are hard at
-   any threshold, is out. Of random similarities a score alone lets one set in three pass.
+1. What does not score above doing nothing, or has no lower log loss over the texts that are hard at
+   any threshold, is out. Of random similarities a score alone lets one set in three pass. Where
+   there are several labels, hard texts that are reranked get a threshold of their own, which is a
+   gain without any similarity: what is not better than such a threshold alone is out as well.
 2. Of what is left, and doing nothing, those stay whose score is within half a standard error of the
    highest, that of the paired difference between the highest and doing nothing.
 3. Of these the lowest log loss wins; of equal ones the one that changes fewest answers.
@@ -21,8 +23,18 @@ from probeline.lrsl.combiner import COMBINER, CombinerOptions, fit_combiner
 from probeline.lrsl.hardness import is_hard
 from probeline.lrsl.rerank import Form
 from probeline.lrsl.reranking import Reranking
-from probeline.lrsl.trial import Trial, Validation, Way, hard_offset, reranked, trial_of
+from probeline.lrsl.trial import (
+    THRESHOLD,
+    Trial,
+    Validation,
+    Way,
+    hard_offset,
+    moved_by,
+    reranked,
+    trial_of,
+)
 
+Tried = tuple[Trial, Way | None]
 _LUCK = 0.5
 
 
@@ -38,7 +50,8 @@ class Choice:
     before : float
         The score of doing nothing.
     trials : list of Trial
-        Everything tried, doing nothing first.
+        Everything tried, doing nothing first. Those named 'threshold' are there to be beaten and
+        never chosen.
     """
 
     reranking: Reranking
@@ -65,9 +78,13 @@ def forms_of(
 
 
 def thresholds_tried(certainty: np.ndarray, count: int = 10) -> list[float]:
-    """Thresholds for the rule 'validation': so many quantiles, the last of which is everything."""
-    shares = np.arange(1, count + 1) / count
-    return list(dict.fromkeys(np.quantile(certainty, shares).tolist()))
+    """Thresholds for the rule 'validation': so many quantiles, the last of which is everything.
+
+    That one is infinity, since a new text may be more certain than all of validation.
+    """
+    quantiles = np.quantile(certainty, np.arange(1, count) / count)
+    below = quantiles[quantiles < certainty.max()]
+    return [*dict.fromkeys(below.tolist()), float("inf")]
 
 
 def choose(
@@ -84,6 +101,7 @@ def choose(
     ----------
     given : Validation
     forms : sequence of Form
+        Those that do nothing are left out.
     thresholds : sequence of float or None
         Certainties up to which texts are hard; several for the rule 'validation', infinity where
         everything is reranked.
@@ -101,22 +119,51 @@ def choose(
     ways = [*forms, *(replace(each, temperature=given.temperature) for each in combiners)]
     if fixed:
         ways, thresholds = ways[:1], thresholds[:1]
+    ways = [*_alone(given, ways), *(way for way in ways if not _does_nothing(way))]
     none = np.zeros(len(given.y), dtype=bool)
     sets = [is_hard(given.certainty, threshold) for threshold in thresholds]
     counted = np.logical_or.reduce([none, *sets])
-    nothing = trial_of(given, None, None, 0.0, given.logits, none, counted)
-    found: list[tuple[Trial, Way | None]] = [(nothing, None)]
+    unmoved = np.zeros(given.logits.shape, dtype=bool)
+    nothing = trial_of(given, None, None, 0.0, given.logits, none, counted, unmoved)
+    found: list[Tried] = [(nothing, None)]
     for threshold, hard in zip(thresholds, sets, strict=True):
         for way in ways if hard.any() else ():
-            logits = reranked(given, way, hard, seed)
-            if logits is None:
-                continue
-            offset = hard_offset(given, logits, hard)
-            logits[hard] -= np.float32(offset)
-            found.append((trial_of(given, way, threshold, offset, logits, hard, counted), way))
-    trial, way = found[-1] if fixed else min(_near(found, nothing), key=_rank)
+            trial = _tried(given, way, threshold, hard, counted, seed)
+            if trial is not None:
+                found.append((trial, way))
+    allowed = [pair for pair in found if pair[0].name != THRESHOLD]
+    bars = [nothing, *(trial for trial, _ in found if trial.name == THRESHOLD)]
+    trial, way = allowed[-1] if fixed else min(_near(allowed, bars), key=_rank)
     reranking = _fitted(given, way, trial, seed)
     return Choice(reranking, trial, nothing.score, [each for each, _ in found])
+
+
+def _tried(
+    given: Validation,
+    way: Way,
+    threshold: float | None,
+    hard: np.ndarray,
+    counted: np.ndarray,
+    seed: int,
+) -> Trial | None:
+    logits = reranked(given, way, hard, seed)
+    if logits is None:
+        return None
+    moved = moved_by(given, way, hard)
+    offset = hard_offset(given, logits, moved)
+    logits[moved] -= np.float32(offset)
+    return trial_of(given, way, threshold, offset, logits, hard, counted, moved)
+
+
+def _alone(given: Validation, ways: Sequence[Way]) -> list[Form]:
+    """Another threshold for the candidates of hard texts, and nothing else."""
+    if not given.multilabel:
+        return []
+    return [Form.nothing(each) for each in dict.fromkeys(way.candidates for way in ways)]
+
+
+def _does_nothing(way: Way) -> bool:
+    return isinstance(way, Form) and way.is_nothing
 
 
 def _fitted(given: Validation, way: Way | None, trial: Trial, seed: int) -> Reranking:
@@ -131,19 +178,21 @@ def _fitted(given: Validation, way: Way | None, trial: Trial, seed: int) -> Rera
     return Reranking(Form.nothing(), trial.threshold, combiner, trial.offset, **common)
 
 
-def _near(found: list[tuple[Trial, Way | None]], nothing: Trial) -> list[tuple[Trial, Way | None]]:
+def _near(allowed: list[Tried], bars: Sequence[Trial]) -> list[Tried]:
     """Doing nothing and what is better, as far as luck cannot tell them from the highest."""
     # Scores are shares of a count: a hair keeps one from being lost to rounding.
+    least_score = max(bar.score for bar in bars) + 1e-9
+    most_loss = min(bar.log_loss for bar in bars)
     earned = [
         (trial, way)
-        for trial, way in found
-        if way is None or (trial.score > nothing.score + 1e-9 and trial.log_loss < nothing.log_loss)
+        for trial, way in allowed
+        if way is None or (trial.score > least_score and trial.log_loss < most_loss)
     ]
     top = max((trial for trial, _ in earned), key=lambda trial: trial.score)
     least = top.score - _LUCK * top.error - 1e-9
     return [(trial, way) for trial, way in earned if trial.score >= least]
 
 
-def _rank(pair: tuple[Trial, Way | None]) -> tuple:
+def _rank(pair: Tried) -> tuple:
     trial, _ = pair
     return trial.log_loss, trial.changed, trial.power or 0.0, trial.weight or 0.0

@@ -8,6 +8,7 @@ validation texts suffice. It begins as no correction at all, and weight decay dr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -15,6 +16,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from probeline.lrsl.rerank import replaced, shared_mass, taken, top
+
+log = logging.getLogger(__name__)
 
 COMBINER = "mlp"
 _LEAST_LOG = -30.0
@@ -175,9 +178,14 @@ def cross_validated(
     Returns
     -------
     ndarray of float32, shape (n, K), or None
-        None where there are too few texts for folds.
+        None where there are too few texts for folds, which the log says.
     """
     if len(logits) < folds:
+        log.info(
+            "lrsl.forms: mlp is left out: of %d hard validation texts it cannot make %d folds",
+            len(logits),
+            folds,
+        )
         return None
     result = np.empty(logits.shape, dtype=np.float32)
     parts = _folds(wrong, folds, seed)

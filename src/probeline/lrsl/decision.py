@@ -36,8 +36,7 @@ class Decision:
     @property
     def idle(self) -> bool:
         """Whether no text can be changed."""
-        own = self.reranking
-        return own.threshold is None or (own.combiner is None and own.form.is_nothing)
+        return self.reranking.idle
 
     def certainty(self, logits: np.ndarray) -> np.ndarray:
         """How certain logits (n, K) are, float64 (n,): high is easy."""

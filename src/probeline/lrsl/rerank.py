@@ -64,9 +64,9 @@ class Form:
             object.__setattr__(self, "power", _CUBE)
 
     @classmethod
-    def nothing(cls) -> Form:
+    def nothing(cls, candidates: int | None = None) -> Form:
         """The form that changes nothing."""
-        return cls("prob", power=0.0)
+        return cls("prob", power=0.0, candidates=candidates)
 
     @property
     def is_nothing(self) -> bool:
@@ -98,8 +98,8 @@ def rerank(
     Returns
     -------
     ndarray of float32, shape (n, K)
-        Finite log-probabilities that sum to one; of several labels the logit of each, whose
-        threshold is no longer 0.
+        Finite log-probabilities that sum to one; of several labels the logit of each. The threshold
+        of those in `moved_labels` is no longer 0.
 
     Raises
     ------
@@ -131,6 +131,7 @@ def apply(
     form: Form,
     multilabel: bool = False,
     temperature: float = 1.0,
+    offset: float = 0.0,
 ) -> np.ndarray:
     """Rerank the hard rows.
 
@@ -143,22 +144,66 @@ def apply(
     hard : ndarray of bool, shape (n,)
     similarity_of_hard : ndarray, shape (h, K)
         Of the hard rows alone.
+    offset : float
+        Of several labels: taken off those in `moved_labels`, so that all are predicted above 0.
 
     Returns
     -------
     ndarray of float32, shape (n, K)
-        Rows that are not hard are the input's bit for bit, as all are if the form does nothing.
+        Rows that are not hard are the input's bit for bit, as all are if the form does nothing and
+        there is no offset. Of several labels so is whatever is not in `moved_labels`.
     """
     result = logits.astype(np.float32)
-    if form.is_nothing or not hard.any():
+    if (form.is_nothing and not offset) or not hard.any():
         return result
     rows = np.flatnonzero(hard)
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
-        similarity = similarity_of_hard[start : start + _ROWS]
-        changed = rerank(logits[some], similarity, form, multilabel, temperature)
-        result[some] = changed * np.float32(temperature)
+        own, similarity = logits[some], similarity_of_hard[start : start + _ROWS]
+        scores = rerank(own, similarity, form, multilabel, temperature)
+        moved = moved_labels(own, similarity, form) if multilabel else None
+        result[some] = at_own_scale(own, scores, moved, temperature, offset)
     return result
+
+
+def moved_labels(logits: np.ndarray, similarity: np.ndarray, form: Form) -> np.ndarray:
+    """Which labels get another score, and so another threshold where there are several.
+
+    The candidates, of a row with a similarity above 0 among them; those of every row, where the
+    form does nothing and only the threshold may change.
+
+    Parameters
+    ----------
+    logits, similarity : ndarray, shape (n, K)
+
+    Returns
+    -------
+    ndarray of bool, shape (n, K)
+    """
+    mask = among_top(logits, form.candidates)
+    if form.is_nothing:
+        return mask
+    return mask & ((similarity > 0) & mask).any(axis=1, keepdims=True)
+
+
+def at_own_scale(
+    logits: np.ndarray,
+    scores: np.ndarray,
+    moved: np.ndarray | None,
+    temperature: float,
+    offset: float = 0.0,
+) -> np.ndarray:
+    """Scores of logits divided by a temperature, at the scale of the logits; float32 (n, K).
+
+    Parameters
+    ----------
+    logits, scores : ndarray, shape (n, K)
+    moved : ndarray of bool, shape (n, K), or None
+        The offset is taken off these labels, and all others keep their logit; None: every label
+        gets its score.
+    """
+    new = scores * np.float32(temperature)
+    return new if moved is None else np.where(moved, new - np.float32(offset), logits)
 
 
 def _block(z: np.ndarray, similarity: np.ndarray, form: Form, multilabel: bool) -> np.ndarray:
@@ -208,6 +253,15 @@ def top(logits: np.ndarray, candidates: int | None) -> tuple[np.ndarray | None, 
     if most == candidates:
         return columns, None
     return columns, np.take_along_axis(logits, columns, axis=1) >= last
+
+
+def among_top(logits: np.ndarray, candidates: int | None) -> np.ndarray:
+    """Which labels are candidates, bool (n, K); see `top`."""
+    columns, valid = top(logits, candidates)
+    none = np.zeros(logits.shape, dtype=bool)
+    if valid is None:
+        valid = np.ones(logits.shape if columns is None else columns.shape, dtype=bool)
+    return replaced(none, columns, None, valid)
 
 
 def taken(values: np.ndarray, columns: np.ndarray | None) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from probeline.lrsl.combiner import Combiner
 from probeline.lrsl.hardness import is_hard
-from probeline.lrsl.rerank import Form, apply
+from probeline.lrsl.rerank import Form, among_top, apply, at_own_scale
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Reranking:
         Certainty up to which a text is hard; None: no text is.
     combiner : Combiner, optional
     offset : float
-        Of several labels: the reranked logit above which one is predicted, taken off hard rows.
+        Of several labels: the reranked logit above which one is predicted, taken off the labels
+        that were reranked. With a form that does nothing it is all that is done.
     multilabel : bool
     temperature : float
     """
@@ -35,11 +36,15 @@ class Reranking:
     multilabel: bool = False
     temperature: float = 1.0
 
+    @property
+    def idle(self) -> bool:
+        """Whether no text can be changed."""
+        nothing = self.combiner is None and self.form.is_nothing and not self.offset
+        return nothing or self.threshold is None
+
     def hard(self, certainty: np.ndarray) -> np.ndarray:
         """Rows whose similarities are needed; bool (n,), all false where nothing is done."""
-        if self.combiner is None and self.form.is_nothing:
-            return np.zeros(len(certainty), dtype=bool)
-        return is_hard(certainty, self.threshold)
+        return is_hard(certainty, None if self.idle else self.threshold)
 
     def apply(
         self, logits: np.ndarray, hard: np.ndarray, similarity_of_hard: np.ndarray
@@ -58,14 +63,20 @@ class Reranking:
             As of `rerank.apply`; of several labels one is predicted above 0.
         """
         if self.combiner is None:
-            result = apply(
-                logits, hard, similarity_of_hard, self.form, self.multilabel, self.temperature
+            return apply(
+                logits,
+                hard,
+                similarity_of_hard,
+                self.form,
+                self.multilabel,
+                self.temperature,
+                self.offset,
             )
-        else:
-            result = logits.astype(np.float32)
-            if hard.any():
-                changed = self.combiner.scores(logits[hard], similarity_of_hard)
-                result[hard] = changed * np.float32(self.temperature)
-        if self.offset:
-            result[hard] -= np.float32(self.offset)
+        result = logits.astype(np.float32)
+        if hard.any():
+            own = logits[hard]
+            scores = self.combiner.scores(own, similarity_of_hard)
+            candidates = self.combiner.options.candidates
+            mask = among_top(own, candidates) if self.multilabel else None
+            result[hard] = at_own_scale(own, scores, mask, self.temperature, self.offset)
         return result

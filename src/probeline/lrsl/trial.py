@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from probeline.lrsl.combiner import COMBINER, CombinerOptions, cross_validated
 from probeline.lrsl.hardness import misclassified
-from probeline.lrsl.rerank import Form, apply
+from probeline.lrsl.rerank import FORMS, Form, among_top, apply, at_own_scale, moved_labels
 from probeline.lrsl.temperature import log_losses
 from probeline.probe.metrics import score
 from probeline.probe.standard_error import difference_error
 
 NOTHING = "nothing"
+THRESHOLD = "threshold"
 Way = Form | CombinerOptions
 # The log loss of a label that was ruled out, as scikit-learn clips it.
 _MOST_LOSS = -np.log(1e-15)
 _OFFSETS = 101
+# Where no moved label is true, or all are, the lowest log loss is at infinity.
+_SHIFTS = (-50.0, 50.0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Trial:
     Attributes
     ----------
     name : str
-        A form's, 'mlp' or 'nothing'.
+        A form's, 'mlp', 'nothing', or 'threshold': hard texts get another threshold and nothing
+        else.
     power, weight, weight_decay : float or None
         None where the form has no such number.
     candidates : int or None
@@ -72,7 +77,9 @@ class Trial:
     error : float
         Standard error of the score minus that of doing nothing.
     log_loss : float
-        Mean over the texts that are hard at any threshold.
+        Mean over the texts that are hard at any threshold. Of several labels the lowest that any
+        offset gives: the best one for a score may be a poor one for probabilities, and the log loss
+        shall say what the similarities do to them.
     """
 
     name: str
@@ -95,7 +102,8 @@ class Trial:
 
 
 def reranked(given: Validation, way: Way, hard: np.ndarray, seed: int) -> np.ndarray | None:
-    """Logits of all rows, those of a combiner out of fold; None where it has too few rows."""
+    """Logits of all rows before any offset, those of a combiner out of fold; None where it has too
+    few rows."""
     similarity = given.similarity[hard]
     if isinstance(way, Form):
         return apply(given.logits, hard, similarity, way, given.multilabel, given.temperature)
@@ -111,43 +119,68 @@ def reranked(given: Validation, way: Way, hard: np.ndarray, seed: int) -> np.nda
     )
     if scores is None:
         return None
+    own = given.logits[hard]
+    mask = among_top(own, way.candidates) if given.multilabel else None
     result = given.logits.astype(np.float32)
-    result[hard] = scores * np.float32(given.temperature)
+    result[hard] = at_own_scale(own, scores, mask, given.temperature)
     return result
 
 
-def hard_offset(given: Validation, logits: np.ndarray, hard: np.ndarray) -> float:
+def moved_by(given: Validation, way: Way, hard: np.ndarray) -> np.ndarray:
+    """Which labels of which rows `way` gives another score; bool (n, K)."""
+    result = np.zeros(given.logits.shape, dtype=bool)
+    own = given.logits[hard]
+    if isinstance(way, Form):
+        result[hard] = moved_labels(own, given.similarity[hard], way)
+    else:
+        result[hard] = among_top(own, way.candidates)
+    return result
+
+
+def hard_offset(given: Validation, logits: np.ndarray, moved: np.ndarray) -> float:
     """Where the reranked logits of several labels begin to count as predicted.
 
-    They are lower than before, while rows that are not hard keep their own threshold of 0. The best
-    validation score wins; of equally good neighbours the middle one.
+    They are lower than before, while all others keep their own threshold of 0. The best validation
+    score wins; of equally good neighbours the middle one.
 
     Parameters
     ----------
     logits : ndarray, shape (n, K)
         Reranked.
+    moved : ndarray of bool, shape (n, K), or (n,) for whole rows
+        See `moved_by`.
 
     Returns
     -------
     float
         0 for a single-label task.
     """
-    if not given.multilabel or not hard.any():
+    if not given.multilabel or not moved.any():
         return 0.0
     # A metric that ranks says nothing of a threshold.
     metric = "micro-f1" if given.metric == "roc-auc" else given.metric
-    shares = np.linspace(0, 1, _OFFSETS)
-    values = np.unique(np.quantile(logits[hard], shares, method="nearest").astype(np.float64))
-    tried = np.concatenate([[values[0] - 1], (values[:-1] + values[1:]) / 2, [values[-1]]])
     predicted = logits.astype(np.float64)
+    reranked = predicted[moved]
+    tried = _between(np.unique(reranked))
     scores = np.empty(len(tried))
     for place, at in enumerate(tried):
-        predicted[hard] = logits[hard] - at
+        predicted[moved] = reranked - at
         scores[place] = score(metric, given.y, predicted, given.classes)
     first = last = int(scores.argmax())
     while last + 1 < len(scores) and scores[last + 1] == scores[first]:
         last += 1
     return float(tried[(first + last) // 2])
+
+
+def _between(values: np.ndarray) -> np.ndarray:
+    """Numbers below, between and at the top of sorted values, evenly spread over their ranks.
+
+    Only ranks decide where: two scores that order the labels alike part them alike, and neither
+    wins by a finer grid.
+    """
+    places = np.unique(np.linspace(0, len(values) - 1, _OFFSETS).astype(np.int64))[:-1]
+    middles = (values[places] + values[places + 1]) / 2
+    return np.concatenate([values[:1] - 1, middles, values[-1:]])
 
 
 def trial_of(
@@ -158,17 +191,24 @@ def trial_of(
     logits: np.ndarray,
     hard: np.ndarray,
     counted: np.ndarray,
+    moved: np.ndarray,
 ) -> Trial:
-    """Say of reranked logits (n, K) what validation says, the log loss over the rows `counted`."""
+    """Say of reranked logits (n, K) what validation says, the log loss over the rows `counted`.
+
+    `moved`, bool (n, K), are the labels that the offset was taken off.
+    """
     before = misclassified(given.logits, given.y, given.multilabel)
     after = misclassified(logits, given.y, given.multilabel)
     if given.multilabel:
         changed = ((logits > 0) != (given.logits > 0)).any(axis=1)
     else:
         changed = logits.argmax(axis=1) != given.logits.argmax(axis=1)
-    losses = log_losses(logits[counted] / given.temperature, given.y[counted], given.multilabel)
-    form = way if isinstance(way, Form) else None
-    name = form.name if form else NOTHING if way is None else COMBINER
+    values = logits[counted].astype(np.float64) / given.temperature
+    if given.multilabel:
+        values = _likeliest(values, given.y[counted], moved[counted])
+    losses = log_losses(values, given.y[counted], given.multilabel)
+    name = _name(way)
+    form = way if name in FORMS else None
     return Trial(
         name=name,
         power=form.power if form else None,
@@ -185,3 +225,26 @@ def trial_of(
         error=difference_error(given.metric, given.y, logits, given.logits, given.classes),
         log_loss=float(np.minimum(losses, _MOST_LOSS).mean()) if len(losses) else 0.0,
     )
+
+
+def _likeliest(logits: np.ndarray, y: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """With the constant off the moved labels that has the lowest log loss."""
+    if not moved.any():
+        return logits
+    signed, sign = np.where(y[moved], -logits[moved], logits[moved]), np.where(y[moved], 1, -1)
+
+    def loss(off: float) -> float:
+        return float(np.logaddexp(0, signed + sign * off).mean())
+
+    found = minimize_scalar(loss, bounds=_SHIFTS, method="bounded", options={"xatol": 1e-6})
+    result = logits.copy()
+    result[moved] -= found.x
+    return result
+
+
+def _name(way: Way | None) -> str:
+    if way is None:
+        return NOTHING
+    if isinstance(way, CombinerOptions):
+        return COMBINER
+    return THRESHOLD if way.is_nothing else way.name
