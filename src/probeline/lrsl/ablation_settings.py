@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from probeline.probe.task import TaskData
 
 # The form that leaves the order of the labels, and chooses only where they count as predicted.
-THRESHOLD = "threshold"
+X
 
 
 @dataclass(frozen=True)
