@@ -111,9 +111,9 @@ def test_similarities_that_say_nothing_change_nothing(seed, multilabel, metric, 
 
 @pytest.mark.parametrize("candidates", [None, 3])
 def test_a_threshold_alone_is_tried_and_not_chosen(candidates):
-    """Logits are all too high, which no similarity is needed to mend."""
+    """Logits are all too low, which no similarity is needed to mend."""
     given = validation(1, 150, multilabel=True)
-    shifted = given.logits + np.float32(1.5)
+    shifted = given.logits - np.float32(1.5)
     given = replace(given, logits=shifted, similarity=np.full_like(shifted, 0.6))
     choice = choose(given, [Form("prob", 2.0, candidates=candidates)], [INFINITE])
     nothing, alone, form = choice.trials
@@ -126,7 +126,7 @@ def test_a_threshold_alone_is_tried_and_not_chosen(candidates):
         return f1_score(given.y, np.where(among, shifted > at, shifted > 0), average="micro")
 
     assert alone.score == pytest.approx(scored(alone.offset))
-    assert alone.score >= max(scored(at) for at in np.linspace(-3, 6, 50)) - 0.01
+    assert alone.score >= max(scored(at) for at in np.linspace(-6, 3, 50)) - 0.01
     assert form.score == pytest.approx(alone.score, abs=1e-6)
     assert alone.score > nothing.score + 0.01
     assert choice.trial is nothing
