@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
 from probeline.lrsl.combiner import COMBINER, CombinerOptions, cross_validated
 from probeline.lrsl.hardness import misclassified
@@ -22,6 +22,7 @@ _MOST_LOSS = -np.log(1e-15)
 _OFFSETS = 101
 # Where no moved label is true, or all are, the lowest log loss is at infinity.
 _SHIFTS = (-50.0, 50.0)
+_SLOPES = (-5.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Trial:
         Standard error of the score minus that of doing nothing.
     log_loss : float
         Mean over the texts that are hard at any threshold. Of several labels the lowest that any
-        offset gives: the best one for a score may be a poor one for probabilities, and the log loss
-        shall say what the similarities do to them.
+        offset and scale give: smaller logits may have a lower one, and so may another threshold,
+        while it shall say what the similarities do.
     """
 
     name: str
@@ -228,17 +229,17 @@ def trial_of(
 
 
 def _likeliest(logits: np.ndarray, y: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """With the constant off the moved labels that has the lowest log loss."""
+    """With the moved labels times and plus what has the lowest log loss (Platt 1999)."""
     if not moved.any():
         return logits
-    signed, sign = np.where(y[moved], -logits[moved], logits[moved]), np.where(y[moved], 1, -1)
+    own, sign = logits[moved].clip(-_MOST_LOSS, _MOST_LOSS), np.where(y[moved], -1, 1)
 
-    def loss(off: float) -> float:
-        return float(np.logaddexp(0, signed + sign * off).mean())
+    def loss(line: np.ndarray) -> float:
+        return float(np.logaddexp(0, sign * (np.exp(line[0]) * own + line[1])).mean())
 
-    found = minimize_scalar(loss, bounds=_SHIFTS, method="bounded", options={"xatol": 1e-6})
+    found = minimize(loss, [0.0, 0.0], method="L-BFGS-B", bounds=[_SLOPES, _SHIFTS])
     result = logits.copy()
-    result[moved] -= found.x
+    result[moved] = np.exp(found.x[0]) * own + found.x[1]
     return result
 
 
