@@ -12,13 +12,10 @@ import numpy as np
 from probeline.lrsl.combiner import COMBINER, CombinerOptions
 from probeline.lrsl.hardness import certainty, misclassified, threshold_of
 from probeline.lrsl.rerank import Form
-from probeline.lrsl.trial import NOTHING, Validation, Way
+from probeline.lrsl.trial import NOTHING, THRESHOLD, Validation, Way
 
 if TYPE_CHECKING:
     from probeline.probe.task import TaskData
-
-# The form that leaves the order of the labels, and chooses only where they count as predicted.
-X
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 """Which reranking to use, if any: chosen on validation, doing nothing among the choices.
 
-The highest of many scores on the few texts that are hard is partly luck, and so is a gain over
-doing nothing. A change has to earn itself:
+The highest of many scores on the few texts that are hard is mostly luck: a score moves by whole
+texts, and a gain of a few of them is what other similarities would give too. The log loss of the
+true labels moves with every text. So a change has to earn itself by that:
 
-1. What does not score above doing nothing, or has no lower log loss over the texts that are hard at
-   any threshold, is out. Of random similarities a score alone lets one set in three pass. Where
-   there are several labels, hard texts that are reranked get a threshold of their own, which is a
-   gain without any similarity: what is not better than such a threshold alone is out as well.
-2. Of what is left, and doing nothing, those stay whose score is within half a standard error of the
-   highest, that of the paired difference between the highest and doing nothing.
+1. Its log loss over the texts that are hard at any threshold is lower than that of doing nothing,
+   by twice the standard error of the paired difference. All are compared at the scale of the logits
+   that is best for each: to be less sure, or surer, is no merit of the similarities.
+2. Its score is not below that of doing nothing by more than a standard error of that difference.
+   Where there are several labels, hard texts that are reranked get a threshold of their own, which
+   is a gain without any similarity: there the score must be above that of doing nothing and that of
+   such a threshold alone, and the log loss below.
 3. Of these the lowest log loss wins; of equal ones the one that changes fewest answers.
 """
 
@@ -35,7 +37,8 @@ from probeline.lrsl.trial import (
 )
 
 Tried = tuple[Trial, Way | None]
-_LUCK = 0.5
+# Standard errors: of what a log loss has to gain, and of what a score may lose.
+_GAIN, _LOSS = 2.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def choose(
                 found.append((trial, way))
     allowed = [pair for pair in found if pair[0].name != THRESHOLD]
     bars = [nothing, *(trial for trial, _ in found if trial.name == THRESHOLD)]
-    trial, way = allowed[-1] if fixed else min(_near(allowed, bars), key=_rank)
+    trial, way = allowed[-1] if fixed else min(_earned(given, allowed, bars), key=_rank)
     reranking = _fitted(given, way, trial, seed)
     return Choice(reranking, trial, nothing.score, [each for each, _ in found])
 
@@ -178,19 +181,17 @@ def _fitted(given: Validation, way: Way | None, trial: Trial, seed: int) -> Rera
     return Reranking(Form.nothing(), trial.threshold, combiner, trial.offset, **common)
 
 
-def _near(allowed: list[Tried], bars: Sequence[Trial]) -> list[Tried]:
-    """Doing nothing and what is better, as far as luck cannot tell them from the highest."""
-    # Scores are shares of a count: a hair keeps one from being lost to rounding.
-    least_score = max(bar.score for bar in bars) + 1e-9
-    most_loss = min(bar.log_loss for bar in bars)
-    earned = [
-        (trial, way)
-        for trial, way in allowed
-        if way is None or (trial.score > least_score and trial.log_loss < most_loss)
-    ]
-    top = max((trial for trial, _ in earned), key=lambda trial: trial.score)
-    least = top.score - _LUCK * top.error - 1e-9
-    return [(trial, way) for trial, way in earned if trial.score >= least]
+def _earned(given: Validation, allowed: list[Tried], bars: Sequence[Trial]) -> list[Tried]:
+    """Doing nothing, and what is better than it and the other bars."""
+    score, log_loss = max(bar.score for bar in bars), min(bar.log_loss for bar in bars)
+
+    def earns(trial: Trial) -> bool:
+        # Scores are shares of a count: a hair keeps one from being lost to rounding.
+        above = score + 1e-9 if given.multilabel else score - _LOSS * trial.error - 1e-9
+        sure = trial.gain > _GAIN * trial.gain_error
+        return sure and trial.score >= above and trial.log_loss < log_loss
+
+    return [(trial, way) for trial, way in allowed if way is None or earns(trial)]
 
 
 def _rank(pair: Tried) -> tuple:

@@ -22,7 +22,7 @@ from probeline.lrsl.folder import write_reranker
 from probeline.lrsl.hardness import certainty, is_hard, misclassified, threshold_of
 from probeline.lrsl.rerank import Form
 from probeline.lrsl.reranking import Reranking
-from probeline.lrsl.stage_data import Similarities, answered, reached, top_labels
+from probeline.lrsl.stage_data import Similarities, answered, narrowing, reached, top_labels
 from probeline.lrsl.stage_report import Reranked, report, variant_of
 from probeline.lrsl.temperature import fit_temperature
 from probeline.lrsl.trial import NOTHING, Validation
@@ -72,7 +72,7 @@ def rerank_predictions(
     loaded = load_embedder(tuned_spec(embedder, tuned))
     texts = label_texts(task.labels, settings["label_texts"])
     vectors = label_vectors(loaded, texts, settings["template"], options["label_similarity"])
-    cosines = Similarities(loaded, vectors, dataset)
+    cosines = Similarities(loaded, vectors, dataset, narrowing(found.logits, options))
     validation = found.logits[task.rows["validation"]]
     choice, decision, shown = decide(task, validation, cosines, options, seed)
     chosen = time.perf_counter()

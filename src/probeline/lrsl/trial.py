@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from probeline.lrsl.combiner import COMBINER, CombinerOptions, cross_validated
 from probeline.lrsl.hardness import misclassified
 from probeline.lrsl.rerank import FORMS, Form, among_top, apply, at_own_scale, moved_labels
-from probeline.lrsl.temperature import log_losses
+from probeline.lrsl.temperature import fit_temperature, log_losses
 from probeline.probe.metrics import score
 from probeline.probe.standard_error import difference_error
 
@@ -78,9 +78,12 @@ class Trial:
     error : float
         Standard error of the score minus that of doing nothing.
     log_loss : float
-        Mean over the texts that are hard at any threshold. Of several labels the lowest that any
-        offset and scale give: smaller logits may have a lower one, and so may another threshold,
-        while it shall say what the similarities do.
+        Mean over the texts that are hard at any threshold: the lowest that any scale of the logits
+        gives, and of several labels any offset. Smaller logits may have a lower one, and so may
+        another threshold, while it shall say what the similarities do.
+    gain, gain_error : float
+        By how much `log_loss` is lower than that of doing nothing, both at their best scale (and
+        offset), and the standard error of this mean of paired differences.
     """
 
     name: str
@@ -97,6 +100,8 @@ class Trial:
     score: float
     error: float
     log_loss: float
+    gain: float
+    gain_error: float
 
     def row(self) -> dict:
         return asdict(self)
@@ -204,10 +209,8 @@ def trial_of(
         changed = ((logits > 0) != (given.logits > 0)).any(axis=1)
     else:
         changed = logits.argmax(axis=1) != given.logits.argmax(axis=1)
-    values = logits[counted].astype(np.float64) / given.temperature
-    if given.multilabel:
-        values = _likeliest(values, given.y[counted], moved[counted])
-    losses = log_losses(values, given.y[counted], given.multilabel)
+    losses = _losses(given, logits, counted, moved)
+    gains = _losses(given, given.logits, counted, moved) - losses
     name = _name(way)
     form = way if name in FORMS else None
     return Trial(
@@ -224,8 +227,27 @@ def trial_of(
         changed=int(changed.sum()),
         score=given.score(logits),
         error=difference_error(given.metric, given.y, logits, given.logits, given.classes),
-        log_loss=float(np.minimum(losses, _MOST_LOSS).mean()) if len(losses) else 0.0,
+        log_loss=float(losses.mean()) if len(losses) else 0.0,
+        gain=float(gains.mean()) if len(gains) else 0.0,
+        gain_error=float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else 0.0,
     )
+
+
+def _losses(
+    given: Validation, logits: np.ndarray, counted: np.ndarray, moved: np.ndarray
+) -> np.ndarray:
+    """Log losses (m,) of the rows `counted` at the scale that is best for them."""
+    y = given.y[counted]
+    values = logits[counted].astype(np.float64) / given.temperature
+    if len(values) == 0:
+        return np.zeros(0)
+    if given.multilabel:
+        values = _likeliest(values, y, moved[counted])
+    else:
+        # Else the one text whose label was ruled out would decide the scale of all.
+        values = np.maximum(values, values.max(axis=1, keepdims=True) - _MOST_LOSS)
+        values /= fit_temperature(values, y, False)
+    return np.minimum(log_losses(values, y, given.multilabel), _MOST_LOSS)
 
 
 def _likeliest(logits: np.ndarray, y: np.ndarray, moved: np.ndarray) -> np.ndarray:
