@@ -75,6 +75,7 @@ def test_the_summary_has_its_columns_and_methods(done, summary):
         "stc",
         "sentence-embedding",
         "tfidf",
+        "lrsl",
     }
     assert set(zip(summary["dataset"], summary["task"], summary["model"], strict=True)) == {
         CELL,

@@ -35,7 +35,8 @@ VERSIONS = {
     "ZERO_SHOT": table(),
     "ICL": table(),
     "FINETUNE": table(),
-    **dict.fromkeys(("GIVEN", "CROSSFIT", "TRIPLETS", "TUNE", "RERANK", "ABLATIONS"), table()),
+    **dict.fromkeys(("GIVEN", "CROSSFIT", "TRIPLETS", "TUNE", "RERANK"), table()),
+    **dict.fromkeys(("ABLATIONS", "LRSL_TABLES"), table()),
     "LAYERS": table("layers", *TABLES, *FIGURES),
     "PATH_PREDICTIONS": table(),  # for hierarchies
     "SUMMARY": table("summary"),
