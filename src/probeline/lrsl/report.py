@@ -13,6 +13,7 @@ import numpy as np
 
 from probeline.errors import ProbelineError
 from probeline.lrsl.hardness import misclassified
+from probeline.lrsl.triplets import indicators
 from probeline.probe.metrics import predict_codes, score
 from probeline.results.intervals import RESAMPLES, percentile_interval
 from probeline.results.resamples import resampled_scores
@@ -129,8 +130,10 @@ def by_class(
         without texts). A multi-label text counts for each of its labels: fixed are those that are
         found after and were not before, broken those that are found no more.
     """
-    true = _indicators(task.y[split], task)
-    was, now = (true & _indicators(_answers(values, task), task) for values in (before, after))
+    true = indicators(task.y[split], task.classes)
+    was, now = (
+        true & indicators(_answers(values, task), task.classes) for values in (before, after)
+    )
     texts = true.sum(axis=0)
     columns = {
         "texts": texts,
@@ -150,11 +153,6 @@ def by_class(
 
 def _answers(logits: np.ndarray, task: TaskData) -> np.ndarray:
     return logits > 0 if task.multilabel else predict_codes(logits)
-
-
-def _indicators(y: np.ndarray, task: TaskData) -> np.ndarray:
-    """Labels as bool (n, K)."""
-    return y.astype(bool) if task.multilabel else y[:, None] == np.arange(task.classes)
 
 
 def _part(

@@ -15,10 +15,9 @@ from probeline.lrsl.ablations import ablations, decided, write_ablations
 from probeline.lrsl.choice import forms_of
 from probeline.lrsl.combiner import COMBINER
 from probeline.lrsl.curve import decision_curve
-from probeline.lrsl.embedding import joined, label_vectors, load_embedder
-from probeline.lrsl.stage_data import answered, top_labels
+from probeline.lrsl.embedding import label_vectors, load_embedder, texts_to_embed
+from probeline.lrsl.stage_data import answered, top_labels, validation_temperature
 from probeline.lrsl.stage_rerank import tuned_spec
-from probeline.lrsl.temperature import fit_temperature
 from probeline.probe.task import TaskData
 
 _SPLITS = ("validation", "test")
@@ -113,9 +112,7 @@ def _cosines(
     vectors = label_vectors(loaded, texts, settings["template"], how)
     found = {}
     for split in _SPLITS:
-        rows = task.rows[split]
-        pairs = None if dataset.pairs is None else [dataset.pairs[row] for row in rows]
-        chosen = joined([dataset.texts[row] for row in rows], pairs)
+        chosen = texts_to_embed(dataset, task.rows[split])
         found[split] = vectors.similarities(loaded.encode(chosen, f"{split} texts embedded"))
     return found
 
@@ -126,9 +123,7 @@ def _tops(k: int | str, classes: int) -> list[int]:
 
 def _hardness(task: TaskData, logits: np.ndarray, options: Mapping) -> Hardness:
     rule = options["threshold"]
-    temperature = 1.0
-    if options["temperature"]:
-        temperature = fit_temperature(logits, task.y["validation"], task.multilabel)
+    temperature = validation_temperature(task, logits, options)
     return Hardness(
         options["hardness"], "misclassified" if rule == "validation" else rule, temperature
     )

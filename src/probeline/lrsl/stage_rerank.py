@@ -22,9 +22,15 @@ from probeline.lrsl.folder import write_reranker
 from probeline.lrsl.hardness import certainty, is_hard, misclassified, threshold_of
 from probeline.lrsl.rerank import Form
 from probeline.lrsl.reranking import Reranking
-from probeline.lrsl.stage_data import Similarities, answered, narrowing, reached, top_labels
+from probeline.lrsl.stage_data import (
+    Similarities,
+    answered,
+    narrowing,
+    reached,
+    top_labels,
+    validation_temperature,
+)
 from probeline.lrsl.stage_report import Reranked, report, variant_of
-from probeline.lrsl.temperature import fit_temperature
 from probeline.lrsl.trial import NOTHING, Validation
 from probeline.probe.task import TaskData
 from probeline.results.predictions import write_predictions
@@ -146,7 +152,7 @@ def decide(
     """
     y = task.y["validation"]
     k = top_labels(options["k"], task.classes)
-    temperature = fit_temperature(logits, y, task.multilabel) if options["temperature"] else 1.0
+    temperature = validation_temperature(task, logits, options)
     values = certainty(logits, options["hardness"], k, task.multilabel, temperature)
     thresholds = _thresholds(task, logits, values, options)
     needed = np.logical_or.reduce([is_hard(values, threshold) for threshold in thresholds])

@@ -18,7 +18,8 @@ def keep_freed_memory() -> bool:
 
     By default glibc gives the pages of large tensors back to the system and asks for them anew a
     moment later; each must then be cleared. With pooled values held from layer to layer that
-    happens for most layers of most batches. The peak of memory is the same.
+    happens for most layers of most batches. The peak of memory grows by some
+    of what is kept: 1.10 x with ten times the texts, where it was 1.05 x.
 
     Returns
     -------
