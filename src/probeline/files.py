@@ -109,3 +109,41 @@ def read_json(path: str | os.PathLike) -> dict:
         raise ProbelineError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ProbelineError(f"{path}: not a complete JSON file: {error}") from None
+
+
+def folder_manifest(
+    folder: str | os.PathLike, name: str, what: str, expected: int, example: str, again: str
+) -> dict:
+    """Read the JSON object that says what a folder of ours holds.
+
+    Parameters
+    ----------
+    folder : path
+    name : str
+        File name of the manifest.
+    what : str
+        What such a folder is called.
+    expected : int
+        Its `format`.
+    example, again : str
+        A folder that would do, and what makes one of this version ('train it').
+
+    Raises
+    ------
+    ProbelineError
+        If there is none, or it is of a version this library does not read.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        raise ProbelineError(
+            f"{folder}: not a {what} folder: it has no {name}; give a folder like {example}"
+        )
+    manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise ProbelineError(f"{path}: not the JSON object of a {what}; copy the folder again")
+    if manifest.get("format") != expected:
+        raise ProbelineError(
+            f"{path}: format {manifest.get('format')}, this version of probeline reads "
+            f"{expected}; {again} again or install probeline {manifest.get('probeline')}"
+        )
+    return manifest

@@ -23,7 +23,7 @@ from probeline.aggregate.grid import Candidate
 from probeline.aggregate.head import Head
 from probeline.aggregate.neurons import Neurons
 from probeline.errors import ProbelineError
-from probeline.files import read_json, replacing_folder, write_json
+from probeline.files import folder_manifest, replacing_folder, write_json
 from probeline.models.reference import ModelSource, resolve
 from probeline.models.weights import tokenizer_files, weight_files
 from probeline.probe.matrix import Scaler
@@ -146,21 +146,14 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     ProbelineError
         If there is none, or it is of a version this library does not read.
     """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        raise ProbelineError(
-            f"{folder}: not a classifier folder: it has no {MANIFEST}; give a folder like "
-            "results/classifiers/DATASET/TASK/MODEL"
-        )
-    manifest = read_json(path)
-    if not isinstance(manifest, dict):
-        raise ProbelineError(f"{path}: not the JSON object of a classifier; copy the folder again")
-    if manifest.get("format") != CLASSIFIER_FORMAT:
-        raise ProbelineError(
-            f"{path}: format {manifest.get('format')}, this version of probeline reads "
-            f"{CLASSIFIER_FORMAT}; train it again or install probeline {manifest.get('probeline')}"
-        )
-    return manifest
+    return folder_manifest(
+        folder,
+        MANIFEST,
+        "classifier",
+        CLASSIFIER_FORMAT,
+        "results/classifiers/DATASET/TASK/MODEL",
+        "train it",
+    )
 
 
 def read_head(folder: str | os.PathLike) -> tuple[Head, dict]:

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save
 
 import probeline
 from probeline.errors import ProbelineError
-from probeline.files import read_json, replacing_folder, write_json
+from probeline.files import folder_manifest, replacing_folder, write_json
 from probeline.lrsl.combiner import Combiner
 from probeline.lrsl.decision import Decision
 from probeline.lrsl.label_vectors import LabelVectors
@@ -112,21 +112,14 @@ def read_reranker_manifest(folder: str | os.PathLike) -> dict:
     ProbelineError
         If there is none, or it is of a version this library does not read.
     """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        raise ProbelineError(
-            f"{folder}: not a reranker folder: it has no {MANIFEST}; give a folder like "
-            "results/lrsl/DATASET/TASK/MODEL/SOURCE/reranker/SEED"
-        )
-    manifest = read_json(path)
-    if not isinstance(manifest, dict):
-        raise ProbelineError(f"{path}: not the JSON object of a reranker; copy the folder again")
-    if manifest.get("format") != RERANKER_FORMAT:
-        raise ProbelineError(
-            f"{path}: format {manifest.get('format')}, this version of probeline reads "
-            f"{RERANKER_FORMAT}; make it again or install probeline {manifest.get('probeline')}"
-        )
-    return manifest
+    return folder_manifest(
+        folder,
+        MANIFEST,
+        "reranker",
+        RERANKER_FORMAT,
+        "results/lrsl/DATASET/TASK/MODEL/SOURCE/reranker/SEED",
+        "make it",
+    )
 
 
 def load_reranker(folder: str | os.PathLike, device: str = "auto") -> Reranker:
