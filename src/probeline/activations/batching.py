@@ -141,7 +141,7 @@ def padded(model: LoadedModel, tokens: Tokens, budget: int | None = None) -> Ite
     model counts from the left are then right without being told.
     """
     lengths = tokens.lengths
-    for rows in batches(lengths, budget or model.batch_tokens):
+    for rows in batches(lengths + model.beside, budget or model.batch_tokens):
         counts = [int(lengths[row]) for row in rows]
         inputs = inputs_of(tokens, rows, model.pad_id)
         inputs = {name: value.to(model.device) for name, value in inputs.items()}

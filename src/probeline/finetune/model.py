@@ -73,7 +73,7 @@ def load_classifier(spec: Mapping, task: TaskData, options: Options) -> LoadedMo
     model = load_model({**spec, "dtype": "float32"}, loader=loader)
     _prepare_tokenizer(model)
     if options.gradient_checkpointing:
-        _checkpoint_activations(model)
+        checkpoint_activations(model)
     return replace(model, pad_id=model.tokenizer.pad_token_id)
 
 
@@ -210,7 +210,14 @@ def _new_head(model: torch.nn.Module) -> None:
             last.bias.zero_()
 
 
-def _checkpoint_activations(model: LoadedModel) -> None:
+def checkpoint_activations(model: LoadedModel) -> None:
+    """Let activations be computed again in the backward pass.
+
+    Raises
+    ------
+    ProbelineError
+        If the classifier cannot do it.
+    """
     kind, body = {"use_reentrant": False}, model.body
     try:
         if hasattr(body, "activation_checkpointing_enable"):

@@ -21,15 +21,12 @@ from probeline.errors import ProbelineError
 from probeline.files import write_json
 from probeline.finetune.batches import TrainRows, some_of, tokenize_dataset
 from probeline.finetune.checkpoints import Checkpoints
+from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.logits import logits_of
 from probeline.finetune.lora import add_adapters, check_packages
 from probeline.finetune.loss import classification_loss
-from probeline.finetune.model import (
-    body_prefix,
-    head_modules,
-    load_classifier,
-    resolve_precision,
-)
+from probeline.finetune.metrics import multilabel_metrics
+from probeline.finetune.model import body_prefix, head_modules, resolve_precision
 from probeline.finetune.options import Options, read_options
 from probeline.finetune.output import write_output
 from probeline.finetune.record import Record
@@ -38,7 +35,9 @@ from probeline.finetune.trainer import FineTuner, Job, check_reports
 from probeline.models.devices import resolve_device
 from probeline.models.load import LoadedModel
 from probeline.models.weights import files_hash
+from probeline.probe.losses import sigmoid
 from probeline.probe.task import TaskData, task_data
+from probeline.probe.threshold import FIXED, PER_LABEL, label_thresholds
 from probeline.results.predictions import write_predictions
 
 log = logging.getLogger(__name__)
@@ -56,6 +55,7 @@ def finetune(
     options: Mapping,
     seed: int,
     metric: str | None = None,
+    kind: Regular = REGULAR,
 ) -> None:
     """Fine-tune a sequence classifier on the rows of a task and write it with its logits.
 
@@ -75,13 +75,16 @@ def finetune(
     predictions : path
         Logits of all rows, for `read_predictions`.
     scores : path
-        JSON: scores on validation and test, time, speed, parameters.
+        JSON: scores on validation and test, time, speed, parameters; of a multi-label task also
+        `multilabel`, see `multilabel_metrics`.
     options : mapping
         The section `finetune:`; see `Options`.
     seed : int
         Of the head, the adapters, dropout and the order of the rows.
     metric : str, optional
         Default: accuracy, or micro-F1 for a multi-label task.
+    kind : Regular
+        Which classifier is built; by default that of transformers.
 
     Raises
     ------
@@ -100,20 +103,20 @@ def finetune(
     _check_classes(task, dataset)
     task.check_metric()
     transformers.set_seed(seed)
-    model = load_classifier(model_spec, task, chosen)
+    model = kind.load(model_spec, task, chosen, seed)
     if chosen.lora is not None:
         model = _with_adapters(model, chosen)
     tokens = tokenize_dataset(model, dataset)
     if model.body.config.is_encoder_decoder:
         _check_ends(model, tokens)
-    kind = torch.float32 if task.multilabel else torch.int64
+    codes = torch.float32 if task.multilabel else torch.int64
     job = Job(
         name=f"{model_name} on {dataset.name}/{task_name}",
         model=model,
         task=task,
         train=TrainRows(
             some_of(tokens, task.rows["train"]),
-            torch.as_tensor(task.y["train"], dtype=kind),
+            torch.as_tensor(task.y["train"], dtype=codes),
             model.pad_id,
         ),
         validation=some_of(tokens, task.rows["validation"]),
@@ -121,24 +124,35 @@ def finetune(
         options=chosen,
         precision=precision,
         seed=seed,
+        fixed=kind.thresholds == FIXED,
     )
-    settings = _settings(job, dataset, model_name)
+    settings = _settings(job, dataset, model_name) | kind.settings()
     checkpoints = Checkpoints(Path(state_folder), settings)
     record = train(job, checkpoints)
     with _memory_errors(job):
         passed = time.perf_counter()
         logits = logits_of(model, tokens, task.classes, precision, f"{job.name}: logits")
         passed = time.perf_counter() - passed
+        measured = kind.measured(job)
     if not np.isfinite(logits).all():
         raise not_finite("the logits of some rows are", job)
     step, threshold = kept_step(record, chosen.keep)
-    logits -= np.float32(threshold)
+    thresholds = np.full(task.classes, threshold, np.float32)
+    if kind.thresholds == PER_LABEL:
+        thresholds = label_thresholds(task, logits[task.rows["validation"]], threshold)
+    if task.multilabel:
+        measured["multilabel"] = {
+            split: multilabel_metrics(task.y[split], logits[task.rows[split]], thresholds)
+            for split in ("validation", "test")
+        }
+        kind.describe(model, sigmoid(thresholds).tolist())
+        logits -= thresholds
     counts = parameter_counts(model.body)
     found = {
         "metric": task.metric,
         "validation_score": task.score("validation", logits[task.rows["validation"]]),
         "test_score": task.score("test", logits[task.rows["test"]]),
-        "threshold": threshold,
+        "threshold": thresholds.tolist() if kind.thresholds == PER_LABEL else threshold,
         "step": step,
         "steps": record.history[-1]["step"],
         "stopped_early": record.stopped,
@@ -148,14 +162,15 @@ def finetune(
         "train_seconds": record.seconds,
         "texts_per_second": dataset.rows / max(passed, 1e-9),
         "seed": seed,
+        **measured,
     }
     write_output(out_folder, job, settings, record, found, checkpoints.folder)
     described = {
         "model": model_name,
-        "method": "finetune",
-        "variant": "full" if chosen.lora is None else "lora",
+        "method": kind.method,
+        "variant": kind.variant(chosen),
         "seed": seed,
-        "threshold": threshold,
+        "threshold": found["threshold"],
     }
     write_predictions(predictions, dataset, task, logits, described)
     write_json(scores, found | {"seconds": time.perf_counter() - began})
@@ -235,6 +250,7 @@ def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
         "batch_tokens": model.batch_tokens,
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
+        "pair": dataset.pair,
         "labels_fingerprint": dataset.manifest["labels_fingerprint"],
         "task": job.task.name,
         "metric": job.task.metric,

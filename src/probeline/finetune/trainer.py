@@ -43,6 +43,8 @@ class Job(Schedule):
     precision : str
         "no", "bf16" or "fp16".
     seed : int
+    fixed : bool
+        Labels of a multi-label task are predicted above a logit of 0, whatever validation says.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Job(Schedule):
     options: Options
     precision: str
     seed: int
+    fixed: bool = False
 
 
 class FineTuner(Resumable, Trainer):
@@ -107,7 +110,7 @@ class FineTuner(Resumable, Trainer):
         if not np.isfinite(logits).all():
             raise not_finite(f"validation logits after step {step} are not", job)
         loss = job.loss.mean(logits, job.task.y["validation"])
-        found = evaluate(job.task, _one_column(logits, job.task))
+        found = evaluate(job.task, _one_column(logits, job.task), job.fixed)
         return self.evaluated(job.task.metric, loss, found, job.options.early_stopping)
 
 

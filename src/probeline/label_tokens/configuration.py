@@ -79,6 +79,11 @@ class LabelTokenConfig(PreTrainedConfig):
         return getattr(self.body, "word_embed_proj_dim", getattr(self.body, "hidden_size", None))
 
     @property
+    def type_vocab_size(self) -> int:
+        """Segments of a pair that the body tells apart; 0 where it knows none."""
+        return getattr(self.body, "type_vocab_size", 0)
+
+    @property
     def labels_per_pass(self) -> int:
         """Label tokens that stand in one sequence."""
         return min(self.chunk or self.num_labels, self.num_labels)

@@ -52,6 +52,8 @@ class LoadedModel:
         16 hexadecimal digits over the tokenizer's files.
     source : ModelSource
     weights : list of Path
+    beside : int
+        Tokens that the body itself puts beside those of every text.
     """
 
     path: str
@@ -67,6 +69,7 @@ class LoadedModel:
     tokenizer_hash: str
     source: ModelSource
     weights: list[Path]
+    beside: int = 0
 
     @cached_property
     def weights_hash(self) -> str:
@@ -125,7 +128,7 @@ def load_model(
     weights = weight_files(source.folder, path)
     tokenizer, tokenizer_hash = load_tokenizer(spec, source)
     max_length = _max_length(spec, shape, tokenizer)
-    body = (loader or _load_body)(spec, source, family, weights, dtype, decoder)
+    body = (loader or load_body)(spec, source, family, weights, dtype, decoder)
     return LoadedModel(
         path=path,
         body=body.to(device),
@@ -176,7 +179,7 @@ def load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
     return tokenizer, digest
 
 
-def _load_body(
+def load_body(
     spec: Mapping,
     source: ModelSource,
     family: Family,
@@ -184,6 +187,7 @@ def _load_body(
     dtype: torch.dtype,
     decoder: bool,
 ) -> torch.nn.Module:
+    """Load a body without any head, frozen, as `load_model` says."""
     import transformers
 
     path, trusted = spec["path"], bool(spec.get("trust_remote_code"))

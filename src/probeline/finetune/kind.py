@@ -1,0 +1,51 @@
+"""Which classifier is trained. All that differs between kinds stands here: the training is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from probeline.finetune.model import load_classifier
+from probeline.finetune.options import Options
+from probeline.models.load import LoadedModel
+from probeline.probe.task import TaskData
+from probeline.probe.threshold import CHOSEN
+
+if TYPE_CHECKING:
+    from probeline.finetune.trainer import Job
+
+
+class Regular:
+    """transformers' own sequence classifier of an architecture, with a new head.
+
+    Attributes
+    ----------
+    method : str
+        Its name in the results.
+    thresholds : one of `probeline.probe.threshold.THRESHOLDS`
+    """
+
+    method: str = "finetune"
+    thresholds: str = CHOSEN
+
+    def variant(self, options: Options) -> str:
+        """What tells it from others of its method in the results."""
+        return "full" if options.lora is None else "lora"
+
+    def load(self, spec: Mapping, task: TaskData, options: Options, seed: int) -> LoadedModel:
+        """Load the model that `spec` (an entry of `models:`) names as a classifier for `task`."""
+        return load_classifier(spec, task, options)
+
+    def settings(self) -> dict:
+        """What decides the weights beside model, data and training; JSON-like."""
+        return {}
+
+    def describe(self, model: LoadedModel, probabilities: list[float]) -> None:
+        """Write into the model's config above which probability each label holds."""
+
+    def measured(self, job: Job) -> dict:
+        """What else is reported of a trained classifier; JSON-like."""
+        return {}
+
+
+REGULAR = Regular()
