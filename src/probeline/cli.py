@@ -22,7 +22,11 @@ app = typer.Typer(
 @app.command()
 def predict(
     classifier: Annotated[
-        Path, typer.Option(help="Folder written by the workflow: results/classifiers/...")
+        Path,
+        typer.Option(
+            help="Folder written by the workflow: results/classifiers/..., results/finetuned/... "
+            "or results/label_tokens/..."
+        ),
     ],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
     input: Annotated[

@@ -9,6 +9,7 @@ import pyarrow as pa
 from tiny_models import WORDS
 
 from probeline.data.writing import write_dataset
+from probeline.finetune.kind import REGULAR
 from probeline.finetune.stage import finetune
 
 # Words of the tiny tokenizers' vocabulary; the first ones tell the classes apart.
@@ -72,7 +73,14 @@ def _write(folder: Path, columns: dict, codes, labels: list[str], kind: str, siz
 
 
 def run(
-    data: Path, model: Path, folder: Path, seed: int = 1, metric=None, spec=None, **options
+    data: Path,
+    model: Path,
+    folder: Path,
+    seed: int = 1,
+    metric=None,
+    spec=None,
+    kind=REGULAR,
+    **options,
 ) -> Path:
     """Fine-tune into `folder`; return the model's folder."""
     finetune(
@@ -87,5 +95,6 @@ def run(
         {**FAST, **options},
         seed,
         metric,
+        kind,
     )
     return folder / "model"

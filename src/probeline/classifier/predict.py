@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from probeline.activations.features import pooled_features
-from probeline.classifier.folder import read_head
-from probeline.data.encoding import is_unicode
+from probeline.classifier.answers import answers, check_texts
+from probeline.classifier.folder import MANIFEST, read_head
+from probeline.classifier.trained import TrainedClassifier
 from probeline.errors import ProbelineError
+from probeline.finetune.output import TRAINING
 from probeline.lrsl.folder import CARRIED, check_belongs, load_reranker, read_reranker_manifest
 from probeline.lrsl.reranker import Reranker
 from probeline.models.load import load_model
@@ -21,8 +23,8 @@ from probeline.results.predictions import two_columns
 
 def load(
     folder: str | os.PathLike, device: str = "auto", rerank: str | os.PathLike | bool = True
-) -> Classifier:
-    """Load a classifier folder written by the workflow.
+) -> Classifier | TrainedClassifier:
+    """Load a classifier folder written by the workflow, or that of a fine-tuned model.
 
     Parameters
     ----------
@@ -38,7 +40,18 @@ def load(
         If the folder is no classifier, or the model it refers to is missing or another revision;
         if the reranker is none, or was made for another classifier.
     """
+    if _is_trained(folder):
+        if not isinstance(rerank, bool):
+            raise ProbelineError(
+                f"{folder}: is a fine-tuned model, and rerankers go with folders like "
+                "results/classifiers/DATASET/TASK/MODEL; leave the reranker out"
+            )
+        return TrainedClassifier(folder, device)
     return Classifier(folder, device, rerank)
+
+
+def _is_trained(folder: str | os.PathLike) -> bool:
+    return not (Path(folder) / MANIFEST).is_file() and (Path(folder) / TRAINING).is_file()
 
 
 class Classifier:
@@ -114,7 +127,7 @@ class Classifier:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The logits, and bool (texts,): which of them are reranked."""
         texts, pairs = list(texts), None if pairs is None else list(pairs)
-        self._check_texts(texts, pairs)
+        check_texts(texts, pairs, bool(self.manifest["provenance"].get("pair")))
         activations = pooled_features(self._model, texts, pairs, self._wanted)
         logits = self._head.logits(activations[:, self._order])
         if not self.multilabel:
@@ -123,29 +136,6 @@ class Classifier:
             return logits, np.zeros(len(logits), dtype=bool)
         reranked = self.reranker.decision.selects(logits)
         return self.reranker.rerank(texts, pairs, logits, reranked), reranked
-
-    def _check_texts(self, texts: list, pairs: list | None) -> None:
-        wants = bool(self.manifest["provenance"].get("pair"))
-        if wants != (pairs is not None):
-            raise ProbelineError(
-                "predict: this classifier was trained on pairs of texts; give the second ones too"
-                if wants
-                else "predict: this classifier was trained on single texts; give no second ones"
-            )
-        if pairs is not None and len(pairs) != len(texts):
-            raise ProbelineError(f"predict: {len(texts)} texts but {len(pairs)} second texts")
-        for column in (texts, pairs or []):
-            for number, text in enumerate(column):
-                if not isinstance(text, str):
-                    raise ProbelineError(
-                        f"predict: every text must be a string; text {number} is "
-                        f"{type(text).__name__}"
-                    )
-                if not is_unicode(text):
-                    raise ProbelineError(
-                        f"predict: text {number} holds half a character (a lone surrogate); "
-                        "was it read in another encoding than UTF-8?"
-                    )
 
     def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label.
@@ -178,14 +168,8 @@ class Classifier:
         return list(self._answers(*self._decided(texts, pairs)))
 
     def _answers(self, logits: np.ndarray, reranked: np.ndarray) -> Iterator[dict]:
-        scores = self._probabilities(logits).tolist()
-        for row, own, hard in zip(logits, scores, reranked.tolist(), strict=True):
-            named = {k: round(v, 6) for k, v in zip(self.labels, own, strict=True)}
-            if self.multilabel:
-                chosen = [k for k, z in zip(self.labels, row, strict=True) if z > 0]
-                answer = {"labels": chosen, "scores": named}
-            else:
-                answer = {"label": self.labels[int(np.argmax(row))], "scores": named}
+        found = answers(self.labels, self.multilabel, logits, self._probabilities(logits))
+        for answer, hard in zip(found, reranked.tolist(), strict=True):
             yield answer if self.reranker is None else answer | {"reranked": hard}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from probeline import versions
 from probeline.activations.batching import padded
 from probeline.data.label_text import label_texts
 from probeline.errors import ProbelineError
@@ -80,9 +81,8 @@ class LabelTokens(Regular):
 
     def settings(self) -> dict:
         texts = {label: list(texts) for label, texts in self.texts.items()}
-        return {
-            "label_tokens": asdict(self.options) | {"texts": texts, "thresholds": self.thresholds}
-        }
+        more = {"texts": texts, "thresholds": self.thresholds, "version": versions.LABEL_TOKENS}
+        return {"label_tokens": asdict(self.options) | more}
 
     def describe(self, model: LoadedModel, probabilities: list[float]) -> None:
         model.body.config.thresholds = probabilities

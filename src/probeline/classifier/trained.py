@@ -1,0 +1,163 @@
+"""A model that was fine-tuned here, whole or with labels as tokens, as a classifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import probeline.label_tokens  # noqa: F401 - transformers then knows what it has to load
+from probeline.activations.batching import tokenize
+from probeline.classifier.answers import answers, check_texts
+from probeline.errors import ProbelineError
+from probeline.files import read_json
+from probeline.finetune.logits import logits_of
+from probeline.finetune.lora import ADAPTER
+from probeline.finetune.output import TRAINING
+from probeline.models.devices import BATCH_TOKENS, resolve_device
+from probeline.models.families import family_of
+from probeline.models.load import (
+    LoadedModel,
+    load_tokenizer,
+    nothing_missing,
+    pad_id,
+    quiet,
+    reason,
+)
+from probeline.models.reference import ModelShape, ModelSource
+from probeline.models.weights import weight_files
+from probeline.probe.losses import sigmoid, softmax
+
+
+class TrainedClassifier:
+    """A fine-tuned model's folder, `results/finetuned/...` or `results/label_tokens/...`.
+
+    Parameters
+    ----------
+    folder : path
+    device : 'auto', 'cpu', 'cuda' or 'mps'
+
+    Attributes
+    ----------
+    labels : list of str
+    multilabel : bool
+    manifest : dict
+        The contents of training.json.
+
+    Raises
+    ------
+    ProbelineError
+        If the folder holds adapters alone, or cannot be read.
+    """
+
+    def __init__(self, folder: str | os.PathLike, device: str = "auto"):
+        folder = Path(folder)
+        self.manifest = read_json(folder / TRAINING)
+        try:
+            self.labels: list[str] = self.manifest["labels"]
+            self.multilabel: bool = self.manifest["multilabel"]
+            settings = self.manifest["settings"]
+            length, threshold = settings["max_length"], self.manifest["found"]["threshold"]
+            # Not in folders of earlier versions: any texts are taken then.
+            self._pair: bool | None = settings.get("pair")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProbelineError(
+                f"{folder / TRAINING}: not that of a fine-tuned model ({type(error).__name__}: "
+                f"{error}); copy the folder again"
+            ) from None
+        self._threshold = np.asarray(threshold, np.float32)
+        self._model = _load(folder, length, device)
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Logits, float32 (texts, labels); multi-label thresholds are already taken off.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        pairs : sequence of str, optional
+            The second texts, for a classifier of text pairs.
+        """
+        texts, pairs = list(texts), None if pairs is None else list(pairs)
+        wanted = pairs is not None if self._pair is None else self._pair
+        check_texts(texts, pairs, wanted)
+        tokens = tokenize(self._model, texts, pairs)
+        logits = logits_of(self._model, tokens, len(self.labels), "no")
+        return logits - self._threshold if self.multilabel else logits
+
+    def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
+        return self._probabilities(self.logits(texts, pairs))
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return sigmoid(logits + self._threshold) if self.multilabel else softmax(logits)
+
+    def predict(
+        self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None
+    ) -> list[dict]:
+        """Classify texts.
+
+        Returns
+        -------
+        list of dict
+            One per text: ``label`` (str) or, for multi-label, ``labels`` (list of str);
+            ``scores`` {label: probability}.
+        """
+        if isinstance(texts, str):
+            texts, pairs = [texts], None if pairs is None else [pairs]
+        logits = self.logits(texts, pairs)
+        return list(answers(self.labels, self.multilabel, logits, self._probabilities(logits)))
+
+
+def _load(folder: Path, max_length: int, device: str) -> LoadedModel:
+    if not (folder / "config.json").is_file() and (folder / ADAPTER).is_dir():
+        raise ProbelineError(
+            f"{folder}: holds adapters alone; train it again with finetune.lora.merge: true"
+        )
+    where = str(folder)
+    weights = weight_files(folder, where)
+    on = resolve_device(device)
+    body = _body(folder, where).to(on)
+    config = getattr(body.config, "body", body.config)
+    source = ModelSource("folder", where, folder, None)
+    tokenizer, digest = load_tokenizer({"path": where}, source)
+    beside = getattr(body.config, "labels_per_pass", 0)
+    family = family_of(config.model_type, where)
+    return LoadedModel(
+        path=where,
+        body=body,
+        tokenizer=tokenizer,
+        family=family,
+        shape=ModelShape(config.num_hidden_layers, config.model_type),
+        device=on,
+        dtype=torch.float32,
+        max_length=max_length,
+        batch_tokens=max(BATCH_TOKENS[on.type], max_length + beside),
+        pad_id=pad_id(tokenizer),
+        tokenizer_hash=digest,
+        source=source,
+        weights=weights,
+        beside=beside,
+    )
+
+
+def _body(folder: Path, where: str) -> torch.nn.Module:
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with quiet():
+            body, info = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except ProbelineError:
+        raise
+    except Exception as error:  # damaged weights, or code of its own that is not here
+        raise ProbelineError(f"{where}: the model cannot be loaded: {reason(error)}") from error
+    nothing_missing(info, where, "the classifier")
+    return body.eval().requires_grad_(False)
