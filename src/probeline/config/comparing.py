@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -20,8 +20,8 @@ from probeline.config.kinds import (
 )
 from probeline.config.words import shown
 
-Baseline = Literal["sentence-embedding", "tfidf", "zero-shot", "icl", "finetune"]
-BASELINES: tuple[str, ...] = ("sentence-embedding", "tfidf", "zero-shot", "icl", "finetune")
+Baseline = Literal["sentence-embedding", "tfidf", "zero-shot", "icl", "finetune", "label-tokens"]
+BASELINES: tuple[str, ...] = get_args(Baseline)
 
 
 def _rising(values: list[int]) -> list[int]:

@@ -32,6 +32,7 @@ Source = Literal[
     "zero-shot",
     "icl",
     "finetune",
+    "label-tokens",
     "given",
 ]
 SOURCES: tuple[str, ...] = get_args(Source)

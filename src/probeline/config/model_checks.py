@@ -8,6 +8,7 @@ from probeline.config.draft import Draft
 from probeline.config.entries import ModelEntry
 from probeline.config.keys import Problem
 from probeline.config.kinds import NO_MODEL
+from probeline.config.label_tokens import LABEL_TOKENS
 from probeline.config.schema import ORIGIN, Config
 from probeline.config.words import hint, shown
 
@@ -87,7 +88,7 @@ def baseline_problems(draft: Draft) -> Iterator[Problem]:
     config = draft.config
     if not draft.sure("models"):
         return
-    for section in ("icl", "finetune"):
+    for section in ("icl", "finetune", "label_tokens"):
         chosen = getattr(config, section).models
         if chosen != "all" and draft.sure(section, "models"):
             known = [
@@ -104,13 +105,35 @@ def baseline_problems(draft: Draft) -> Iterator[Problem]:
         if neighbours in config.models and draft.sure("runs"):
             yield from _strangers(neighbours, config)
     yield from _embedding_problems(draft)
+    if draft.sure("label_tokens", "finetune"):
+        yield from _training_problems(draft)
+
+
+def _training_problems(draft: Draft) -> Iterator[Problem]:
+    """What of `finetune` label tokens cannot take over."""
+    config, path = draft.config, ("label_tokens", "finetune")
+    own = config.label_tokens.finetune
+    given = set() if own is None else own.model_fields_set
+    for key in ("models", "seeds"):
+        if key in given:
+            yield (*path, key), f"is that of the section around it; set label_tokens.{key}"
+    sure = "baselines" in config.model_fields_set and draft.sure("baselines")
+    if not sure or LABEL_TOKENS not in config.baselines or not draft.sure("finetune", "lora"):
+        return
+    if config.label_token_training()["lora"] is not None:
+        where = "" if "lora" in given else ", which is as in `finetune` if left out"
+        yield (
+            (*path, "lora"),
+            f"label tokens are trained with the whole model, not with adapters; set it to null"
+            f"{where}",
+        )
 
 
 def _idle(section: str, chosen: list[str], config: Config) -> Iterator[Problem]:
     """Models of a baseline that run on no dataset."""
     running = {model for _, model in config.pairs()}
     for name in chosen:
-        if section in config.baselines and name not in running:
+        if section.replace("_", "-") in config.baselines and name not in running:
             yield (
                 (section, "models"),
                 f"{shown(name)} runs on no dataset; add it to runs, or remove it here",

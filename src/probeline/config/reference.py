@@ -55,22 +55,33 @@ def page_text() -> str:
     """Return the text of docs/config.md."""
     schema = json_schema()
     parts = [INTRODUCTION, "## At the top", _table(schema, schema["$defs"])]
+    places: dict[str, str] = {}
     for section, node in schema["properties"].items():
-        parts += _described(section, node, schema["$defs"], "##")
+        parts += _described(section, node, schema["$defs"], "##", places)
         if section == "datasets":
             parts.append(LOADER_NOTE.format(notes=_loader_notes()))
     return "\n\n".join(text.strip() for text in parts) + "\n"
 
 
-def _described(place: str, node: dict, definitions: dict, heading: str) -> list[str]:
-    """Return heading, description and table of what has keys at `place`, and of what it holds."""
+def _described(
+    place: str, node: dict, definitions: dict, heading: str, places: dict[str, str]
+) -> list[str]:
+    """Return heading, description and table of what has keys at `place`, and of what it holds.
+
+    What stands in `places`, definition by definition, is described there already.
+    """
     parts: list[str] = []
     for suffix, reference in _keyed(node):
         body = definitions[reference.rsplit("/", 1)[-1]]
         title = f"{heading} `{place}{suffix}`"
+        if reference in places:
+            parts += [title, f"The keys are those of `{places[reference]}`."]
+            continue
+        places[reference] = f"{place}{suffix}"
         parts += [title, body["description"], _table(body, definitions)]
         for key, inner in body["properties"].items():
-            parts += _described(f"{place}{suffix}.{key}", inner, definitions, heading + "#")
+            where = f"{place}{suffix}.{key}"
+            parts += _described(where, inner, definitions, heading + "#", places)
     return parts
 
 

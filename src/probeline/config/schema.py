@@ -25,6 +25,7 @@ from probeline.config.kinds import (
     distinct,
     whole,
 )
+from probeline.config.label_tokens import LABEL_TOKENS, LabelTokens
 from probeline.config.lrsl import Lrsl, ScoresEntry
 from probeline.config.sections import Aggregate, Extract, Probe, Sparsify
 from probeline.errors import ProbelineError, one_of
@@ -90,7 +91,8 @@ class Config(Closed):
     baselines: distinct(Baseline, BASELINES, minimum=0) = Field(
         default=["sentence-embedding", "tfidf"],
         description="Which baselines run: sentence-embedding, tfidf, zero-shot (similarity of "
-        "label texts), icl (in-context learning), finetune. Each has a section below.",
+        "label texts), icl (in-context learning), finetune, label-tokens. Each has a section "
+        "below.",
     )
     sentence_embedding: SentenceEmbedding = Field(
         default_factory=SentenceEmbedding, description="The sentence-embedding baseline."
@@ -102,6 +104,10 @@ class Config(Closed):
         default_factory=Finetune,
         description="How models are fine-tuned: the `finetune` baseline, and models that are "
         "`finetuned_from` another.",
+    )
+    label_tokens: LabelTokens = Field(
+        default_factory=LabelTokens,
+        description="Labels as tokens that read the text: the `label-tokens` baseline.",
     )
     lrsl: Lrsl = Field(
         default_factory=Lrsl,
@@ -212,7 +218,17 @@ class Config(Closed):
         models = [self.origin(model) for _, model in self.pairs()]
         return list(dict.fromkeys([*self.compared_origins(), *filter(None, models)]))
 
-    def seeds(self, section: Finetune | InContext | Lrsl) -> list[int]:
+    def reads_labels(self, model: str) -> bool:
+        """Return whether a model is trained with labels as tokens."""
+        return LABEL_TOKENS in self.baselines and self.chosen(self.label_tokens.models, model)
+
+    def label_token_training(self) -> dict:
+        """Return the section `finetune` with what `label_tokens.finetune` says otherwise."""
+        own = self.label_tokens.finetune
+        given = {} if own is None else own.model_dump(include=own.model_fields_set)
+        return plain(self.section("finetune") | given)
+
+    def seeds(self, section: Finetune | InContext | LabelTokens | Lrsl) -> list[int]:
         """Return the seeds of a section, the global one where it has none of its own."""
         return [self.seed] if section.seeds is None else section.seeds
 

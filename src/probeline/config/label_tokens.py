@@ -1,0 +1,73 @@
+"""Labels as tokens that read the text."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from probeline.config.comparing import Below1, Finetune, Models, Seeds
+from probeline.config.kinds import Closed, Flag, distinct, whole
+
+LABEL_TOKENS = "label-tokens"
+Initialization = Literal["random", "mean", "label_text", "cls", "mix"]
+INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
+
+
+class LabelTokens(Closed):
+    """Every label a token that reads the text, trained through the code of `finetune`.
+
+    The regular classifier with the same settings, which it is compared with, is the baseline
+    `finetune`.
+    """
+
+    models: Models = Field(
+        "all",
+        description="Models that are trained so, by name; all = every one that is not fine-tuned "
+        "already.",
+    )
+    seeds: Seeds | None = Field(
+        None,
+        description="Seeds of head, label tokens, order and dropout, a run each. null = the global "
+        "`seed`.",
+    )
+    initializations: distinct(Initialization, INITIALIZATIONS) = Field(
+        default=["mix"],
+        description="What the embeddings of the label tokens begin with, a run each: random; mean "
+        "= of the vocabulary; label_text = mean of the label's own word pieces; cls = the token "
+        "that stands for a text; mix = half label_text, half cls.",
+    )
+    position: Literal["auto", "prefix", "suffix"] = Field(
+        "auto",
+        description="Where the label tokens stand: before or after the text. auto = prefix, and "
+        "suffix in decoders, whose tokens see only those before them.",
+    )
+    shared_positions: Flag = Field(
+        False, description="All label tokens have the same position number."
+    )
+    labels_attend: Flag = Field(
+        True,
+        description="Label tokens attend to each other. Their order cannot matter where they do "
+        "not, and positions are shared.",
+    )
+    isolated: Flag = Field(
+        False,
+        description="A label's logit depends on the text alone: text does not attend to label "
+        "tokens, these not to each other, and they share a position.",
+    )
+    chunk: whole(1) | None = Field(
+        None,
+        description="Label tokens per pass, where there are too many for one. Equal to one pass in "
+        "`isolated` mode only; what it changes is in the scores file. null = all.",
+    )
+    dropout: Below1 = Field(0.1, description="Dropout on the outputs at the label tokens.")
+    finetune: Finetune | None = Field(
+        None,
+        description="Settings of the training that differ from those of `finetune`, but for models "
+        "and seeds; what is left out is as there. null = none.",
+    )
+    thresholds: Literal["fixed", "chosen", "per-label"] = Field(
+        "chosen",
+        description="Of multi-label tasks: above which probability a label holds. fixed = 0.5; "
+        "chosen = the best one on validation; per-label = one for each label, on validation.",
+    )
