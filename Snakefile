@@ -21,6 +21,7 @@ plan = plan_or_exit(config, workflow.configfiles)
 include: "workflow/rules/common.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/finetune.smk"
+include: "workflow/rules/label_tokens.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/aggregate.smk"

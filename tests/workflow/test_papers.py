@@ -83,6 +83,9 @@ def test_the_plan_has_the_jobs_of_the_configuration(name, tmp_path):
         if job.rule == "finetune"
     ]
     assert sorted(tuned) == sorted((d, m, str(seed)) for d, m, seed in trainings)
+    own = config.get("label_tokens", {})
+    series = len(own.get("initializations", [])) * len(own.get("seeds", [])) * len(pairs)
+    assert stages.get("label_tokens", 0) == series
     reranked = len(trainings) if "lrsl" in config else 0
     assert stages.get("embed", 0) == stages.get("rerank", 0) == reranked
     datasets = {dataset for dataset, _ in pairs}

@@ -37,6 +37,7 @@ VERSIONS = {
     "FINETUNE": table(),
     **dict.fromkeys(("GIVEN", "CROSSFIT", "TRIPLETS", "TUNE", "RERANK"), table()),
     **dict.fromkeys(("ABLATIONS", "LRSL_TABLES"), table()),
+    "LABEL_TOKENS": table(),
     "LAYERS": table("layers", *TABLES, *FIGURES),
     "PATH_PREDICTIONS": table(),  # for hierarchies
     "SUMMARY": table("summary"),

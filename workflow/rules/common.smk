@@ -1,7 +1,14 @@
 # What names may look like, and lists several stages need.
 
 from probeline import versions
-from probeline.config import NO_MODEL, PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
+from probeline.config import (
+    INITIALIZATIONS,
+    NO_MODEL,
+    PATH_TASK,
+    POOLINGS,
+    REPRESENTATIONS,
+    SLUG,
+)
 
 
 wildcard_constraints:
@@ -14,6 +21,7 @@ wildcard_constraints:
     pooling="|".join(POOLINGS),
     layer=r"\d{2,3}",
     seed=r"\d+",
+    init="|".join(INITIALIZATIONS),
     # File names of predictions: networks have their seed in them.
     source="|".join(plan.source_patterns),
     slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
@@ -31,6 +39,7 @@ figures = [
     for name in ("layers", "tradeoff")
 ]
 figures += [plan.finetuned(origin)["figure"] for origin in plan.origins]
+figures += plan.label_token_figures()
 
 
 def dataset_artifacts(wildcards):

@@ -8,11 +8,11 @@ with job(snakemake):
     from probeline.results.figures import training_figure
 
     folder = Path(snakemake.input[0]).with_suffix("")
+    names = dict(snakemake.wildcards.items())
+    names["seed"] = f"seed {names['seed']}"
     training_figure(
         folder / CURVE,
         metric=read_json(folder / "training.json")["found"]["metric"],
-        title="{dataset} / {task} / {model} / seed {seed}".format(
-            **dict(snakemake.wildcards.items())
-        ),
+        title=" / ".join(names.values()),
         outputs=list(snakemake.output),
     )

@@ -7,7 +7,7 @@ it every time it is parsed, which on a cluster is once per job.
 from __future__ import annotations
 
 from probeline.config.kinds import NO_MODEL, PATH_TASK, POOLINGS, REPRESENTATIONS, SLUG
-from probeline.config.label_tokens import INITIALIZATIONS, LABEL_TOKENS
+from probeline.config.label_tokens import INITIALIZATIONS, LABEL_TOKENS, READS_TEXTS
 from probeline.config.load import load, validate
 from probeline.config.lrsl import CROSSFITTED, GIVEN, SOURCES, TRAINED_SOURCES
 from probeline.config.reading import read
@@ -22,6 +22,7 @@ __all__ = [
     "NO_MODEL",
     "PATH_TASK",
     "POOLINGS",
+    "READS_TEXTS",
     "REPRESENTATIONS",
     "SLUG",
     "SOURCES",

@@ -12,6 +12,8 @@ from probeline.config.kinds import Closed, Flag, distinct, whole
 LABEL_TOKENS = "label-tokens"
 Initialization = Literal["random", "mean", "label_text", "cls", "mix"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
+# Those that what labels are read as has a part in.
+READS_TEXTS = ("label_text", "mix")
 
 
 class LabelTokens(Closed):

@@ -16,7 +16,7 @@ from probeline.finetune.trainer import Job
 from probeline.label_tokens.build import LabelTokenOptions, build_classifier
 from probeline.label_tokens.chunks import chunk_difference
 from probeline.label_tokens.configuration import PREFIX, SUFFIX
-from probeline.label_tokens.initial import INITIALIZATIONS, LABEL_TEXT, MIX
+from probeline.label_tokens.initial import INITIALIZATIONS
 from probeline.label_tokens.tokens import fit_tokenizer, text_room
 from probeline.models.load import LoadedModel, load_body, load_model, load_tokenizer
 from probeline.probe.task import TaskData
@@ -158,8 +158,3 @@ def read_kind(section: Mapping) -> LabelTokens:
     if values.get("position") == AUTO:
         values["position"] = None
     return LabelTokens(LabelTokenOptions(**values), texts, thresholds)
-
-
-def reads_label_texts(initialization: str) -> bool:
-    """Whether what labels are read as decides the first embeddings."""
-    return initialization in (LABEL_TEXT, MIX)

@@ -168,7 +168,7 @@ def _read(method: Mapping, dataset: Dataset, task: TaskData) -> _Method:
     runs = [checked_predictions(path, dataset, task) for path in method["paths"]]
     variant = method["variant"] or runs[0].meta["variant"]
     if len(runs) > 1:
-        variant = named_mean(len(runs))
+        variant = named_mean(len(runs), method.get("series"))
     if method.get("source"):
         variant = named_reranking(method["source"], variant)
     return _Method(method["method"], variant, method["paths"], runs)

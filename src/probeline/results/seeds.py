@@ -45,9 +45,10 @@ def seed_means(scores: np.ndarray, seed: int, place: int = 0) -> np.ndarray:
     return np.take_along_axis(scores, drawn.T, axis=0).mean(axis=0)
 
 
-def named_mean(seeds: int) -> str:
-    """The variant of a row that stands for several seeds."""
-    return f"mean of {seeds} seeds"
+def named_mean(seeds: int, series: str | None = None) -> str:
+    """The variant of a row that stands for several seeds, of one series of a method's runs."""
+    mean = f"mean of {seeds} seeds"
+    return mean if series is None else f"{series}: {mean}"
 
 
 _ON = "on "

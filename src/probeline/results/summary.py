@@ -18,6 +18,7 @@ from probeline.probe.task import TaskData
 from probeline.results.frames import write_frame
 from probeline.results.predictions import read_predictions
 from probeline.results.runs import SPLITS, Run, mean_rows, run_rows, scores_of
+from probeline.results.seeds import named_mean
 from probeline.results.truth import checked_predictions, task_of
 
 COLUMNS = (
@@ -74,7 +75,8 @@ def write_summary(
         - of a model, or of none (TF-IDF, scores made elsewhere): `baselines`, mappings with
           `method` and `runs`, each of these with `seed` (None: it has none), `scores` and
           `predictions`; of reranking with `source` too, the method that is reranked, and in each
-          run the name of its predictions;
+          run the name of its predictions; of a method with several series of runs `series`, the
+          one they are of;
         - of whole paths through a hierarchy, the task `path`, instead of all these: `methods`,
           mappings with `method`, `paths` (predictions, a file per seed), `variant` (None: the
           file's own) and, of reranking, `source`.
@@ -198,7 +200,7 @@ def _baseline_rows(base: Mapping, baseline: Mapping, dataset: Dataset, seed: int
         }
         reached = {split: scores[f"{split}_score"] for split in SPLITS}
         runs.append(Run(row, reached, predictions))
-    yield from _with_mean(runs, task, seed, baseline.get("source"))
+    yield from _with_mean(runs, task, seed, baseline)
 
 
 def _described(method: str, scores: Mapping) -> dict:
@@ -231,17 +233,18 @@ def _path_rows(base: Mapping, method: Mapping, dataset: Dataset, seed: int) -> I
             **({"source": meta["source"]} if "source" in method else {}),
         }
         runs.append(Run(row, scores_of(predictions, task), predictions))
-    yield from _with_mean(runs, task, seed, method.get("source"))
+    yield from _with_mean(runs, task, seed, method)
 
 
-def _with_mean(
-    runs: Sequence[Run], task: TaskData, seed: int, source: str | None = None
-) -> Iterator[dict]:
-    """Rows of every run and of their mean, whose `source` is that of all of them."""
+def _with_mean(runs: Sequence[Run], task: TaskData, seed: int, method: Mapping) -> Iterator[dict]:
+    """Rows of every run and of their mean, whose `source` and `series` are those of all of them."""
+    common = {"source": method["source"]} if "source" in method else {}
+    if "series" in method:
+        common["variant"] = named_mean(len(runs), method["series"])
     for run in runs:
         yield from run_rows(run, task, seed)
     for row in mean_rows(runs, task, seed):
-        yield row if source is None else row | {"source": source}
+        yield row | common
 
 
 def _fitted(seconds: float, features: int, task: TaskData) -> dict:

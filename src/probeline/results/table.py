@@ -24,10 +24,11 @@ _NAMES = {
     ("sentence-embedding", ""): "sentence embedding",
     ("finetune", ""): "fine-tuned",
     ("icl", ""): "in-context",
+    ("label-tokens", ""): "labels as tokens",
     ("tfidf", ""): "TF-IDF",
     ("given", ""): "scores made elsewhere",
 }
-_LRSL = "lrsl"
+_LRSL, _LABEL_TOKENS = "lrsl", "label-tokens"
 # Their variants name each layer and each grid, or what is said by the features.
 _OWN = ("stc", "probe", "last-layer", "sentence-embedding", "zero-shot")
 
@@ -114,7 +115,9 @@ def _methods(cell: pd.DataFrame) -> Iterator[dict]:
     A mean's row keeps the variant of its seeds.
     """
     reranked = cell["source"].where(cell["method"] == _LRSL, "")
-    for (method, _), rows in cell.groupby(["method", reranked.map(_method_of)], sort=False):
+    series = cell["variant"].where(cell["method"] == _LABEL_TOKENS, "").map(_series)
+    keys = ["method", reranked.map(_method_of), series]
+    for (method, *_), rows in cell.groupby(keys, sort=False):
         if method == "stc":
             rows = rows[rows["variant"].isin(["selected", "smallest"])]
         elif method == "probe":
@@ -151,7 +154,14 @@ def _part(row: dict) -> str:
     """What of a method a row is about, where it has several."""
     if row["method"] == _LRSL:
         return named_reranking(_method_of(row["source"]), "")
+    if row["method"] == _LABEL_TOKENS:
+        return _series(row["variant"])
     return row["variant"] if row["method"] == "stc" else ""
+
+
+def _series(variant: str) -> str:
+    """Which of a method's series of runs a row is of, by `named_mean`."""
+    return variant.partition(":")[0]
 
 
 def _method_of(source: str) -> str:
@@ -165,6 +175,8 @@ def _named(method: str, variant: str, seeds: int) -> str:
         source = reranked_source(variant)
         part = "selected" if source == "stc" else ""
         name = f"{_NAMES.get((source, part), source)}, reranked"
+    if method == _LABEL_TOKENS:
+        name += f" ({_series(variant)})"
     return f"{name}, {seeds} seeds" if seeds > 1 else name
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from probeline.activations.names import layers_of, shard_name, shard_names
 from probeline.config import NO_MODEL, PATH_TASK, Origin
-from probeline.workflow.sources import Sources, identity_file
+from probeline.workflow.label_tokens import LabelTokenRuns, described
+from probeline.workflow.sources import identity_file
 
 # Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
 # its start, and a model of any size still gives several jobs.
@@ -38,7 +39,7 @@ class ProbeGroup:
         return f"probe_{self.representation}_{self.number}_{'-'.join(ends)}"
 
 
-class Artifacts(Sources):
+class Artifacts(LabelTokenRuns):
     """Files of a run."""
 
     def dataset_artifacts(self, dataset: str) -> dict[str, str]:
@@ -211,6 +212,7 @@ class Artifacts(Sources):
     def baselines(self, dataset: str, task: str, model: str) -> dict[str, dict[int | None, str]]:
         """Baselines of one cell: by method the names of its files, by seed (None: it has none).
 
+        A method that has several series of runs stands under the name of each; see `described`.
         Of whole paths through a hierarchy those that score every text.
         """
         found: dict[str, dict[int | None, str]] = {}
@@ -223,7 +225,7 @@ class Artifacts(Sources):
         seeds = self._trained_seeds(dataset, task, model)
         if seeds:
             found["finetune"] = {seed: f"finetune-{seed}" for seed in seeds}
-        return found
+        return found | self.label_token_names(model)
 
     def _asked(self, task: str, model: str) -> bool:
         """Whether in-context learning runs for a model, and on all texts where paths need them."""
@@ -267,7 +269,7 @@ class Artifacts(Sources):
                 ("tfidf", None, [f"results/predictions/{dataset}/{task}/{NO_MODEL}/tfidf.h5"])
             )
         return [
-            {"method": method, "variant": variant, "paths": paths}
+            described(method) | {"variant": variant, "paths": paths}
             for method, variant, paths in found
         ]
 

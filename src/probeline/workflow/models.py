@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from probeline.files import read_json, write_json
@@ -73,25 +73,67 @@ def run_finetune(
     aside : mapping
         Options that leave the result as it is.
     """
+    place = ("finetune", names["dataset"], names["task"], names["model"], names["seed"])
     spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
 
+    from probeline.finetune.kind import REGULAR
+
+    _train(REGULAR, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+
+
+def run_label_tokens(
+    names: Mapping[str, str],
+    inputs,
+    outputs: Mapping[str, str],
+    threads: int,
+    settings: Mapping,
+    aside: Mapping,
+) -> None:
+    """Run the same stage with labels as tokens; `run_finetune` has the parameters.
+
+    Parameters
+    ----------
+    names : mapping
+        init too.
+    settings : mapping
+        label_tokens too, the options of `read_kind`.
+    """
+    parts = [names[key] for key in ("dataset", "task", "model", "init", "seed")]
+    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
+
+    from probeline.label_tokens.kind import read_kind
+
+    kind = read_kind(settings["label_tokens"])
+    place = ("label_tokens", *parts)
+    _train(kind, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+
+
+def _train(
+    kind,
+    place: Sequence[str],
+    names: Mapping[str, str],
+    inputs,
+    outputs: Mapping[str, str],
+    settings: Mapping,
+    aside: Mapping,
+) -> None:
     from probeline.finetune.stage import finetune
     from probeline.models.weights import files_hash, model_files
 
-    # Outside the declared outputs, which Snakemake deletes when a job fails.
-    place = (names["dataset"], names["task"], names["model"], names["seed"])
     finetune(
         Path(inputs.dataset[0]).parent,
         names["task"],
         names["model"],
-        spec,
+        settings["spec"],
         outputs["folder"],
         outputs["predictions"],
         outputs["scores"],
-        Path(".probeline", "finetune", *place),
+        # Outside the declared outputs, which Snakemake deletes when a job fails.
+        Path(".probeline", *place),
         {**settings["options"], **aside},
         int(names["seed"]),
         settings["metric"],
+        kind,
     )
     # The weights alone: that a training took longer is no reason to extract again.
     files = model_files(Path(outputs["folder"]))

@@ -13,11 +13,9 @@ from probeline import versions
 from probeline.config import GIVEN, NO_MODEL, PATH_TASK, validate
 from probeline.data.selection import is_drawn, selection
 from probeline.models.weights import sampled_hash
+from probeline.workflow.label_tokens import ASIDE, described
 from probeline.workflow.reranking import Reranking
 from probeline.workflow.sources import named
-
-# How often a training saves its state, and whom it tells of its progress.
-_ASIDE = ("checkpoint_minutes", "report_to")
 
 
 class Plan(Reranking):
@@ -155,14 +153,14 @@ class Plan(Reranking):
             spec.pop(key)
         params = self._scored(dataset, task, "finetune", versions.FINETUNE)
         options = params["options"]
-        for key in ("models", "seeds", *_ASIDE):
+        for key in ("models", "seeds", *ASIDE):
             options.pop(key)
         return params | {"spec": spec, "package": sampled_hash(self.files_of(model, "package"))}
 
     def finetune_aside(self) -> dict:
         """Options of a fine-tuning that leave its result as it is."""
         options = self.config.section("finetune")
-        return {key: options[key] for key in _ASIDE}
+        return {key: options[key] for key in ASIDE}
 
     def path_params(self, dataset: str) -> dict:
         finest = self.config.tasks(dataset)[-1]
@@ -259,7 +257,7 @@ class Plan(Reranking):
         """Scores and predictions of one baseline, for each of its seeds."""
         place = self._home(f"{dataset}/{task}/{model}", method, model)
         return {
-            "method": method,
+            **described(method),
             "runs": [
                 {
                     "seed": seed,

@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from probeline import versions
-from probeline.config import CROSSFITTED, GIVEN, NO_MODEL, PATH_TASK, SOURCES, TRAINED_SOURCES
+from probeline.config import (
+    CROSSFITTED,
+    GIVEN,
+    INITIALIZATIONS,
+    LABEL_TOKENS,
+    NO_MODEL,
+    PATH_TASK,
+    SOURCES,
+    TRAINED_SOURCES,
+)
 from probeline.models.weights import sampled_hash
 from probeline.workflow.artifacts import Artifacts
+from probeline.workflow.label_tokens import described, series_name
 from probeline.workflow.sources import named
 
 LRSL = "lrsl"
@@ -22,7 +32,7 @@ class Classified(NamedTuple):
     dataset, task, model : str
         Of a method without a model, the name under which it has its results.
     method : str
-        Such as finetune.
+        Such as finetune, or label-tokens-mix.
     name : str
         File name of the predictions, such as finetune-42.
     """
@@ -80,7 +90,7 @@ class Reranking(Artifacts):
         return {
             method: [Classified(dataset, task, model, method, name) for name in names]
             for method, names in self._own_methods(dataset, task, model).items()
-            if method in asked
+            if described(method)["method"] in asked
         }
 
     def _own_methods(self, dataset: str, task: str, model: str) -> dict[str, list[str]]:
@@ -191,7 +201,10 @@ class Reranking(Artifacts):
         reranked = self.reranked_methods(dataset, task, model)
         files = self.classified(dataset, task, model)
         return [
-            [one, {"method": one["source"], "variant": None, "paths": _paths(files[one["source"]])}]
+            [
+                one,
+                described(one["source"]) | {"variant": None, "paths": _paths(files[one["source"]])},
+            ]
             for one in reranked
             if one["source"] != "stc"
         ]
@@ -201,7 +214,9 @@ class Reranking(Artifacts):
     @property
     def source_patterns(self) -> list[str]:
         """Regular expressions of the file names of predictions that can be reranked."""
-        return [rf"{method}-\d+" if method in ("icl", "finetune") else method for method in SOURCES]
+        found = [rf"{method}-\d+" for method in ("icl", "finetune")]
+        found += [rf"{series_name(one)}-\d+" for one in INITIALIZATIONS]
+        return found + [one for one in SOURCES if one not in ("icl", "finetune", LABEL_TOKENS)]
 
     @property
     def embedder_inputs(self) -> list[str]:

@@ -1,0 +1,58 @@
+rule label_tokens:
+    """Train a model in which every label is a token that reads the text."""
+    input:
+        dataset=dataset_artifacts,
+        model=lambda wildcards: plan.model_files(wildcards.model),
+        pinned=pinned,
+    output:
+        folder=directory("results/label_tokens/{dataset}/{task}/{model}/{init}/{seed}"),
+        identity="results/label_tokens/{dataset}/{task}/{model}/{init}/{seed}.json",
+        predictions="results/predictions/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.h5",
+        scores="results/scores/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.json",
+    log:
+        "logs/label_tokens/{dataset}/{task}/{model}/{init}/{seed}.log",
+    benchmark:
+        "results/benchmarks/label_tokens/{dataset}/{task}/{model}/{init}/{seed}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+    params:
+        settings=lambda wildcards: plan.label_token_params(
+            wildcards.dataset, wildcards.task, wildcards.model, wildcards.init
+        ),
+        # A function of the output is no reason to run again.
+        aside=lambda wildcards, output: plan.label_token_aside(),
+    script:
+        "../scripts/label_tokens.py"
+
+
+rule label_tokens_figure:
+    """Loss and validation score over the steps of a training with labels as tokens."""
+    input:
+        # The curve lies in the folder; what stands beside it says that the folder is whole.
+        "results/label_tokens/{dataset}/{task}/{model}/{init}/{seed}.json",
+    output:
+        svg=report(
+            "results/figures/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.svg",
+            caption="../report/training.rst",
+            category="Labels as tokens",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "initialization": "{init}",
+                "seed": "{seed}",
+            },
+        ),
+        png="results/figures/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.png",
+    log:
+        "logs/label_tokens_figure/{dataset}/{task}/{model}/{init}/{seed}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        {"version": versions.FIGURES},
+    script:
+        "../scripts/training_figure.py"
