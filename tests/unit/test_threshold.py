@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from probeline.probe.standard_error import standard_error
-from probeline.probe.threshold import evaluate
+from probeline.probe.threshold import evaluate, label_thresholds
 
 
 def multilabel_task(metric: str):
@@ -78,3 +78,59 @@ def test_single_label_has_none(classes):
     assert found.log_loss == pytest.approx(
         log_loss(y[20:40], p, labels=np.arange(classes)), rel=1e-5
     )
+
+
+def test_a_fixed_threshold_is_0():
+    task = multilabel_task("micro-f1")
+    Z = np.random.default_rng(1).normal(-1, 1, task.y["validation"].shape).astype(np.float32)
+    found = evaluate(task, Z, fixed=True)
+    predicted = expit(Z) > 0.5
+    assert found.threshold == 0
+    assert found.score == pytest.approx(f1_score(task.y["validation"], predicted, average="micro"))
+
+
+TRIED = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9]
+
+
+def shifted(task, seed: int = 2) -> np.ndarray:
+    """Logits whose best threshold is another one for each label."""
+    Y = task.y["validation"]
+    rng = np.random.default_rng(seed)
+    return (2.0 * Y - 1 + rng.normal(size=Y.shape) + [-2, -1, 0, 1.5]).astype(np.float32)
+
+
+def test_thresholds_of_each_label_are_the_best_for_macro_f1():
+    task = multilabel_task("macro-f1")
+    Y, Z = task.y["validation"], shifted(multilabel_task("macro-f1"))
+    found = label_thresholds(task, Z)
+    for label in range(4):
+        own = [f1_score(Y[:, label], expit(Z[:, label]) > p, zero_division=0) for p in TRIED]
+        mine = f1_score(Y[:, label], Z[:, label] > found[label], zero_division=0)
+        assert mine == pytest.approx(max(own))
+
+
+@pytest.mark.parametrize("metric", ["micro-f1", "accuracy"])
+def test_no_single_change_of_a_label_s_threshold_is_better(metric):
+    task = multilabel_task(metric)
+    Y, Z = task.y["validation"], shifted(task)
+    start = evaluate(task, Z)
+    found = label_thresholds(task, Z, start.threshold)
+
+    def value(thresholds):
+        predicted = thresholds < Z
+        if metric == "accuracy":
+            return (predicted == Y).all(axis=1).mean()
+        return f1_score(Y, predicted, average="micro", zero_division=0)
+
+    best = value(found)
+    assert best >= start.score
+    for label in range(4):
+        for p in TRIED:
+            other = found.copy()
+            other[label] = np.log(p / (1 - p))
+            assert value(other) <= best + 1e-9
+
+
+def test_metrics_that_rank_leave_thresholds_alone():
+    task = multilabel_task("roc-auc")
+    assert label_thresholds(task, shifted(task), 0.25).tolist() == [0.25] * 4
