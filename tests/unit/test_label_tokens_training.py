@@ -175,6 +175,25 @@ def _lengthened(data: Path, folder: Path, words: int) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("kind", "section", "options"),
+    [
+        ("gpt2", {}, {}),
+        ("t5", {"labels_attend": False}, {}),
+        ("llama", {"isolated": True, "chunk": 1}, {"gradient_checkpointing": True}),
+        ("modernbert", {"isolated": True}, {"mixed_precision": "bf16"}),
+        ("roberta", {"shared_positions": True}, {"gradient_accumulation": 2}),
+    ],
+)
+def test_other_families_train_and_come_back(kind, section, options, tmp_path):
+    data, body = write_toy(tmp_path / "data", train=24), build(kind, tmp_path / "body")
+    model = train(data, body, tmp_path, section, epochs=1, **options)
+    stored = read_predictions(tmp_path / "predictions.h5").logits
+    found = probeline.load(model, device="cpu").logits(read_dataset(data).texts)
+    # Half precision is that of the training job alone.
+    assert np.allclose(found, stored, atol=0.05 if options.get("mixed_precision") else 1e-4)
+
+
 def test_both_kinds_train_alike(bert, single, tmp_path):
     """One training: the same rows in the same order, whatever is trained."""
     data, model = single

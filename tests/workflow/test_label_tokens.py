@@ -25,7 +25,7 @@ CONFIG = edited(
     (
         "label_tokens",
         {
-            "initializations": ["random", "mix"],
+            "initializations": ["random", "label_text"],
             "seeds": [1, 2],
             "chunk": 2,
             "finetune": {"epochs": 2},
@@ -33,7 +33,7 @@ CONFIG = edited(
     ),
     ("lrsl", {"sources": ["label-tokens"], "embedder": "./model", "tune": None}),
 )
-SERIES = ("random", "mix")
+SERIES = ("random", "label_text")
 # Of two kinds of first embeddings and two seeds.
 TRAINED = {"label_tokens": 4, "label_tokens_figure": 4}
 RERANKED = {"rerank": 4, "lrsl_figure": 4}
@@ -77,10 +77,10 @@ EDITS = {
         counts(*TABLES, label_tokens=2, label_tokens_figure=2, rerank=2, lrsl_figure=2),
     ),
     "first embeddings more": (
-        [("label_tokens.initializations", ["random", "cls", "mix"])],
+        [("label_tokens.initializations", ["random", "mean", "label_text"])],
         counts(*TABLES, label_tokens=2, label_tokens_figure=2, rerank=2, lrsl_figure=2),
     ),
-    "first embeddings less": ([("label_tokens.initializations", ["mix"])], counts(*TABLES)),
+    "first embeddings less": ([("label_tokens.initializations", ["label_text"])], counts(*TABLES)),
     # Random embeddings read no text; what is reranked reads it anyway.
     "label_texts": (
         [(f"datasets.{DATASET}.label_texts", {"food": ["a meal", "a dish"]})],
@@ -130,13 +130,17 @@ def test_the_table_names_them(labelled):
 
 
 def test_the_folder_is_served(labelled):
-    folder = labelled / f"results/label_tokens/{PLACE}/mix/1"
-    stored = read_predictions(labelled / f"results/predictions/{PLACE}/label-tokens-mix-1.h5")
+    folder = labelled / f"results/label_tokens/{PLACE}/label_text/1"
+    stored = read_predictions(
+        labelled / f"results/predictions/{PLACE}/label-tokens-label_text-1.h5"
+    )
     texts = pd.read_parquet(labelled / f"results/datasets/{DATASET}/texts.parquet")["text"]
     loaded = probeline.load(folder, device="cpu")
     assert loaded.labels == stored.labels
     assert np.allclose(loaded.logits(texts[:20].tolist()), stored.logits[:20], atol=1e-5)
-    scores = json.loads((labelled / f"results/scores/{PLACE}/label-tokens-mix-1.json").read_text())
+    scores = json.loads(
+        (labelled / f"results/scores/{PLACE}/label-tokens-label_text-1.json").read_text()
+    )
     assert scores["chunk_difference"] > 0
 
 
