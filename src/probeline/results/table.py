@@ -29,8 +29,8 @@ _NAMES = {
     ("given", ""): "scores made elsewhere",
 }
 _LRSL, _LABEL_TOKENS = "lrsl", "label-tokens"
-# Their variants name each layer and each grid, or what is said by the features.
-_OWN = ("stc", "probe", "last-layer", "sentence-embedding", "zero-shot")
+# Their variants name each layer and each grid, or what is said by the features or the name.
+_OWN = ("stc", "probe", "last-layer", "sentence-embedding", "zero-shot", _LABEL_TOKENS)
 
 
 def show(folder: str | Path = ".", console: Console | None = None) -> None:
