@@ -243,7 +243,11 @@ def memory_errors(job: Job, device: torch.device, advice: Sequence[str]) -> Iter
         ) from error
 
 
-def not_finite(what: str, job: Job) -> ProbelineError:
+class NotFinite(ProbelineError):
+    """Training that has run away."""
+
+
+def not_finite(what: str, job: Job) -> NotFinite:
     """The error for losses and logits that are NaN or infinite."""
     options = job.options
     advice = [f"a learning_rate below {options.learning_rate:g}"]
@@ -252,4 +256,4 @@ def not_finite(what: str, job: Job) -> ProbelineError:
     if job.precision != "no":
         # Quoted: a bare no is false in YAML.
         advice.append('mixed_precision: "no"')
-    return ProbelineError(f"{job.name}: {what} not finite; try {', or '.join(advice)}")
+    return NotFinite(f"{job.name}: {what} not finite; try {', or '.join(advice)}")

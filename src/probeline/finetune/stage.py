@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +14,22 @@ import torch
 import transformers
 
 from probeline import versions
-from probeline.activations.batching import Tokens
 from probeline.data.store import Dataset, read_dataset
-from probeline.errors import ProbelineError
 from probeline.files import write_json
-from probeline.finetune.batches import TrainRows, some_of, tokenize_dataset
 from probeline.finetune.checkpoints import Checkpoints
 from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.logits import logits_of
-from probeline.finetune.lora import add_adapters, check_packages
-from probeline.finetune.loss import classification_loss
 from probeline.finetune.metrics import multilabel_metrics
-from probeline.finetune.model import body_prefix, head_modules, resolve_precision
 from probeline.finetune.options import Options, read_options
 from probeline.finetune.output import write_output
+from probeline.finetune.prepare import check_classes, check_machine, prepare
 from probeline.finetune.record import Record
 from probeline.finetune.resumable import kept_step, memory_errors, not_finite, train_to_end
-from probeline.finetune.trainer import FineTuner, Job, check_reports
-from probeline.models.devices import resolve_device
-from probeline.models.load import LoadedModel
+from probeline.finetune.trainer import FineTuner, Job
 from probeline.models.weights import files_hash
 from probeline.probe.losses import sigmoid
-from probeline.probe.task import TaskData, task_data
-from probeline.probe.threshold import FIXED, PER_LABEL, label_thresholds
+from probeline.probe.task import task_data
+from probeline.probe.threshold import PER_LABEL, label_thresholds
 from probeline.results.predictions import write_predictions
 
 log = logging.getLogger(__name__)
@@ -94,44 +86,19 @@ def finetune(
     """
     began = time.perf_counter()
     chosen = read_options(options)
-    device = resolve_device(model_spec.get("device") or "auto")
-    check_packages(chosen, device)
-    check_reports(chosen.report_to)
-    precision = resolve_precision(chosen.mixed_precision, device)
+    check_machine(model_spec, chosen)
     dataset = read_dataset(dataset_folder)
     task = task_data(dataset, task_name, metric)
-    _check_classes(task, dataset)
+    check_classes(task, dataset)
     task.check_metric()
-    transformers.set_seed(seed)
-    model = kind.load(model_spec, task, chosen, seed)
-    if chosen.lora is not None:
-        model = _with_adapters(model, chosen)
-    tokens = tokenize_dataset(model, dataset)
-    if model.body.config.is_encoder_decoder:
-        _check_ends(model, tokens)
-    codes = torch.float32 if task.multilabel else torch.int64
-    job = Job(
-        name=f"{model_name} on {dataset.name}/{task_name}",
-        model=model,
-        task=task,
-        train=TrainRows(
-            some_of(tokens, task.rows["train"]),
-            torch.as_tensor(task.y["train"], dtype=codes),
-            model.pad_id,
-        ),
-        validation=some_of(tokens, task.rows["validation"]),
-        loss=classification_loss(task, chosen.class_weight, chosen.label_smoothing),
-        options=chosen,
-        precision=precision,
-        seed=seed,
-        fixed=kind.thresholds == FIXED,
-    )
+    job, tokens = prepare(dataset, task, model_name, model_spec, chosen, seed, kind)
+    model = job.model
     settings = _settings(job, dataset, model_name) | kind.settings()
     checkpoints = Checkpoints(Path(state_folder), settings)
     record = train(job, checkpoints)
     with _memory_errors(job):
         passed = time.perf_counter()
-        logits = logits_of(model, tokens, task.classes, precision, f"{job.name}: logits")
+        logits = logits_of(model, tokens, task.classes, job.precision, f"{job.name}: logits")
         passed = time.perf_counter() - passed
         measured = kind.measured(job)
     if not np.isfinite(logits).all():
@@ -180,11 +147,15 @@ def finetune(
     )
 
 
-def train(job: Job, checkpoints: Checkpoints) -> Record:
+def train(
+    job: Job,
+    checkpoints: Checkpoints,
+    trainer: Callable[[Job, Checkpoints, Record], FineTuner] = FineTuner,
+) -> Record:
     """Train, or go on training, and leave in the model the weights that are kept."""
     with _memory_errors(job):
         return train_to_end(
-            job, checkpoints, lambda record: FineTuner(job, checkpoints, record), job.model.body
+            job, checkpoints, lambda record: trainer(job, checkpoints, record), job.model.body
         )
 
 
@@ -192,40 +163,6 @@ def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """Parameters that are trained, and all of them."""
     sizes = [(weight.requires_grad, weight.numel()) for weight in model.parameters()]
     return sum(size for trained, size in sizes if trained), sum(size for _, size in sizes)
-
-
-def _with_adapters(model: LoadedModel, options: Options) -> LoadedModel:
-    body, path = model.body, model.path
-    adapted = add_adapters(body, options, body_prefix(body), head_modules(body), path)
-    return replace(model, body=adapted)
-
-
-def _check_classes(task: TaskData, dataset: Dataset) -> None:
-    y = task.y["train"]
-    if task.multilabel:
-        if y.any() and not y.all():
-            return
-        found = "every label of every text" if y.any() else "no label at all"
-    else:
-        codes = np.unique(y)
-        if len(codes) > 1:
-            return
-        found = f"only the class '{task.labels[codes[0]]}'"
-    raise ProbelineError(
-        f"dataset {dataset.name}: the train rows of task '{task.name}' have {found}, so there is "
-        "nothing to learn; expected two classes or more"
-    )
-
-
-def _check_ends(model: LoadedModel, tokens: Tokens) -> None:
-    """Refuse texts with more end tokens than others: at the last of them T5's classifier reads."""
-    end = model.body.config.eos_token_id
-    counts = np.array([np.count_nonzero(text == end) for text in tokens.ids])
-    if counts.max() > counts.min():
-        raise ProbelineError(
-            f"{model.path}: the text in row {counts.argmax()} holds the model's end token, "
-            f"{model.tokenizer.eos_token}, which its classifier does not allow; remove it there"
-        )
 
 
 def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
