@@ -21,6 +21,9 @@ from probeline.label_tokens import bodies
 from probeline.label_tokens.configuration import MULTI, PREFIX, LabelTokenConfig
 from probeline.label_tokens.layout import Layout, Rules, allowed, arrange
 
+# Nothing after a softmax or a sigmoid, and a number that half precision has.
+NOT_READ = -1e4
+
 
 class LabelTokenClassifier(PreTrainedModel):
     """One logit per label, from the output at the label's token.
@@ -63,6 +66,7 @@ class LabelTokenClassifier(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        candidates: torch.Tensor | None = None,
         output_attentions: bool = False,
         **_,
     ) -> SequenceClassifierOutput:
@@ -78,9 +82,12 @@ class LabelTokenClassifier(PreTrainedModel):
             int64 (B, T): segments of a pair; label tokens are of the first.
         labels : torch.Tensor, optional
             int64 (B,), or float (B, K) for multi-label.
+        candidates : torch.Tensor, optional
+            int64 (B, M): the labels that are read for each text, each once; the logits of others
+            are `NOT_READ`.
         output_attentions : bool
             Give out the attention weights, one (B, heads, S, S) per layer; `layout` says what
-            stands where. Only without chunks, and with `attn_implementation="eager"`.
+            stands where. Only where one pass reads all, and with `attn_implementation="eager"`.
 
         Returns
         -------
@@ -90,18 +97,21 @@ class LabelTokenClassifier(PreTrainedModel):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         mask, text = mask.bool(), self.body.get_input_embeddings()(input_ids)
         logits, attentions = [], None
-        for part in self._parts(input_ids.device):
-            layout = self.layout(mask, len(part))
+        parts = self._parts(candidates, input_ids.device)
+        for part in parts:
+            layout = self.layout(mask, part.shape[-1])
             output = self._read(text, token_type_ids, part, layout, output_attentions)
             # A quantised or half-precision body may have a head in float32.
             hidden = layout.at_labels(output.last_hidden_state).to(self.classifier.weight.dtype)
             logits.append(self.classifier(self.dropout(hidden)).squeeze(-1))
             attentions = output.attentions if output_attentions else None
         logits = torch.cat(logits, dim=1)
+        if candidates is not None:
+            every = logits.new_full((len(logits), self.config.num_labels), NOT_READ)
+            logits = every.scatter(1, candidates, logits)
         loss = None if labels is None else self._loss(logits, labels)
-        whole = self.config.labels_per_pass == self.config.num_labels
         return SequenceClassifierOutput(
-            loss=loss, logits=logits, attentions=attentions if whole else None
+            loss=loss, logits=logits, attentions=attentions if len(parts) == 1 else None
         )
 
     def layout(self, mask: torch.Tensor, count: int | None = None) -> Layout:
@@ -109,9 +119,14 @@ class LabelTokenClassifier(PreTrainedModel):
         first = self.config.first if self.config.position == PREFIX else None
         return arrange(mask, self.config.num_labels if count is None else count, first)
 
-    def _parts(self, device: torch.device) -> tuple[torch.Tensor, ...]:
-        codes = torch.arange(self.config.num_labels, device=device)
-        return codes.split(self.config.labels_per_pass)
+    def _parts(
+        self, candidates: torch.Tensor | None, device: torch.device
+    ) -> tuple[torch.Tensor, ...]:
+        """Codes of the labels of each pass: (C,) for all texts alike, or (B, C)."""
+        codes = candidates
+        if codes is None:
+            codes = torch.arange(self.config.num_labels, device=device)
+        return codes.split(self.config.labels_per_pass, dim=-1)
 
     def _read(
         self,
