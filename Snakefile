@@ -26,6 +26,7 @@ include: "workflow/rules/extract.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/baselines.smk"
+include: "workflow/rules/search.smk"
 include: "workflow/rules/lrsl.smk"
 include: "workflow/rules/results.smk"
 
@@ -39,6 +40,7 @@ rule all:
         [figure for figure in figures],
         paths,
         plan.reranked_artifacts(),
+        plan.search_artifacts(),
         [f"results/cards/{dataset}.md" for dataset in plan.datasets],
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.

@@ -17,6 +17,7 @@ from tiny_models import build
 from probeline.config import read
 from probeline.errors import ProbelineError
 from probeline.finetune.resumable import not_finite
+from probeline.label_tokens.kind import read_kind
 from probeline.search.stage import report, search
 
 SPACE = {
@@ -123,6 +124,15 @@ def test_multilabel(tmp_path):
     assert 0 <= table["score"][0] <= 1
 
 
+def test_labels_as_tokens(inputs, tmp_path):
+    kind = read_kind({"initialization": "random"})
+    table = tried(*inputs, tmp_path, trials=1, kind=kind)
+    found = read(tmp_path / "best.yaml")["label_tokens"]["finetune"]
+    run(*inputs, tmp_path, kind=kind, evaluations=2, **found)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["validation_score"] == pytest.approx(table["score"][0], abs=1e-12)
+
+
 def test_a_training_that_runs_away_ends_no_search(inputs, tmp_path, monkeypatch):
     def runs_away(job, *_):
         if job.name.startswith("trial 1,"):
@@ -153,7 +163,6 @@ def test_jobs_of_other_settings_are_not_put_together(inputs, undisturbed, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"classifier": "label-token"}, "search.classifiers: 'label-token' is not one of"),
         ({"space": {"epoch": [1]}}, "search.space: 'epoch' is not one of"),
         ({"options": {"epochs": 0}}, "finetune.epochs: expected a number above 0"),
         ({"options": {"mixed_precision": "fp16"}}, "fp16 needs CUDA"),

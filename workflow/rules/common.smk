@@ -24,6 +24,8 @@ wildcard_constraints:
     init="|".join(INITIALIZATIONS),
     # File names of predictions: networks have their seed in them.
     source="|".join(plan.source_patterns),
+    classifier="|".join(["finetune", *(f"label-tokens-{one}" for one in INITIALIZATIONS)]),
+    worker=r"\d+",
     slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 

@@ -88,7 +88,7 @@ def baseline_problems(draft: Draft) -> Iterator[Problem]:
     config = draft.config
     if not draft.sure("models"):
         return
-    for section in ("icl", "finetune", "label_tokens"):
+    for section in ("icl", "finetune", "label_tokens", "search"):
         chosen = getattr(config, section).models
         if chosen != "all" and draft.sure(section, "models"):
             known = [
@@ -107,6 +107,7 @@ def baseline_problems(draft: Draft) -> Iterator[Problem]:
     yield from _embedding_problems(draft)
     if draft.sure("label_tokens", "finetune"):
         yield from _training_problems(draft)
+        yield from _search_problems(draft)
 
 
 def _training_problems(draft: Draft) -> Iterator[Problem]:
@@ -126,6 +127,18 @@ def _training_problems(draft: Draft) -> Iterator[Problem]:
             (*path, "lora"),
             f"label tokens are trained with the whole model, not with adapters; set it to null"
             f"{where}",
+        )
+
+
+def _search_problems(draft: Draft) -> Iterator[Problem]:
+    config = draft.config
+    if LABEL_TOKENS not in config.search.classifiers or not draft.sure("search", "classifiers"):
+        return
+    if draft.sure("finetune", "lora") and config.label_token_training()["lora"] is not None:
+        yield (
+            ("search", "classifiers"),
+            "label tokens are trained with the whole model, not with adapters; set "
+            "label_tokens.finetune.lora to null",
         )
 
 

@@ -27,6 +27,7 @@ from probeline.config.kinds import (
 )
 from probeline.config.label_tokens import LABEL_TOKENS, LabelTokens
 from probeline.config.lrsl import Lrsl, ScoresEntry
+from probeline.config.search import Search
 from probeline.config.sections import Aggregate, Extract, Probe, Sparsify
 from probeline.errors import ProbelineError, one_of
 
@@ -108,6 +109,10 @@ class Config(Closed):
     label_tokens: LabelTokens = Field(
         default_factory=LabelTokens,
         description="Labels as tokens that read the text: the `label-tokens` baseline.",
+    )
+    search: Search = Field(
+        default_factory=Search,
+        description="Hyperparameters of trainings, searched by their validation scores.",
     )
     lrsl: Lrsl = Field(
         default_factory=Lrsl,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from probeline import versions
 from probeline.data.store import read_dataset
-from probeline.errors import ProbelineError, one_of
+from probeline.errors import ProbelineError
 from probeline.files import read_json, write_json
+from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.options import read_options
 from probeline.finetune.prepare import check_classes, check_machine
 from probeline.finetune.resumable import NotFinite
@@ -22,7 +23,7 @@ from probeline.search.study import load_study, open_study, work
 from probeline.search.tuning import Finetuning
 
 # By classifier: where its settings stand in a configuration.
-SECTIONS = {"finetune": ("finetune",)}
+SECTIONS = {"finetune": ("finetune",), "label-tokens": ("label_tokens", "finetune")}
 # They change no score.
 _ASIDE = ("checkpoint_minutes", "report_to")
 
@@ -43,7 +44,7 @@ def search(
     workers: int = 1,
     prune: bool = True,
     metric: str | None = None,
-    classifier: str = "finetune",
+    kind: Regular = REGULAR,
 ) -> None:
     """Do one job's share of a search for the settings that score best on validation.
 
@@ -75,16 +76,14 @@ def search(
     prune : bool
     metric : str, optional
         Default: accuracy, or micro-F1 for a multi-label task.
-    classifier : str
-        A key of `SECTIONS`.
+    kind : Regular
+        Which classifier is trained; by default that of transformers.
 
     Raises
     ------
     ProbelineError
         If an option, the model, the dataset or the journal is not fit for it.
     """
-    if classifier not in SECTIONS:
-        raise ProbelineError(f"search.classifiers: {one_of(classifier, SECTIONS)}")
     check_machine(model_spec, read_options(options))
     chosen = searched(space)
     dataset = read_dataset(dataset_folder)
@@ -94,7 +93,8 @@ def search(
     source = resolve(model_spec["path"], model_spec.get("revision"))
     settings = {
         "stage_version": [versions.SEARCH, versions.FINETUNE],
-        "classifier": classifier,
+        "classifier": kind.method,
+        "kind": kind.settings(),
         "model": dict(model_spec),
         "weights": sampled_hash(model_files(source.folder)) if source.folder else None,
         "dataset": dataset.name,
@@ -108,7 +108,7 @@ def search(
         "seed": seed,
     }
     objective = Finetuning(
-        dataset, task, model_name, model_spec, options, seed, Path(state_folder), settings
+        dataset, task, model_name, model_spec, options, seed, Path(state_folder), settings, kind
     )
     study = open_study(journal, settings, prune)
     numbers = work(study, objective, chosen, trials, worker, workers, seed, NotFinite)
@@ -116,7 +116,7 @@ def search(
         found,
         {
             "study": study.study_name,
-            "classifier": classifier,
+            "classifier": kind.method,
             "metric": task.metric,
             "trials": numbers,
         },

@@ -11,6 +11,7 @@ import optuna
 
 from probeline.data.store import Dataset
 from probeline.finetune.checkpoints import Checkpoints
+from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.options import read_options
 from probeline.finetune.prepare import prepare
 from probeline.finetune.record import Record
@@ -78,6 +79,8 @@ class Finetuning:
         Where trials under way keep their state.
     settings : mapping
         Those of the study.
+    kind : Regular
+        Which classifier is trained.
     """
 
     dataset: Dataset
@@ -88,6 +91,7 @@ class Finetuning:
     seed: int
     state_folder: Path
     settings: Mapping
+    kind: Regular = REGULAR
 
     def __call__(self, trial: optuna.Trial, params: Mapping) -> float:
         """Fine-tune with `params`; return the score of the checkpoint that would be kept.
@@ -100,7 +104,13 @@ class Finetuning:
         """
         options = read_options({**self.options, **params})
         job, _ = prepare(
-            self.dataset, self.task, self.model_name, self.model_spec, options, self.seed
+            self.dataset,
+            self.task,
+            self.model_name,
+            self.model_spec,
+            options,
+            self.seed,
+            self.kind,
         )
         job = replace(job, name=f"trial {trial.number}, {job.name}")
         folder = self.state_folder / f"trial-{trial.number}"

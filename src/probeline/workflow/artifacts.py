@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from probeline.activations.names import layers_of, shard_name, shard_names
 from probeline.config import NO_MODEL, PATH_TASK, Origin
-from probeline.workflow.label_tokens import LabelTokenRuns, described
+from probeline.workflow.label_tokens import described
+from probeline.workflow.search import Searches
 from probeline.workflow.sources import identity_file
 
 # Neurons one probe job should read, all layers together: a job then lasts long enough to be worth
@@ -39,7 +40,7 @@ class ProbeGroup:
         return f"probe_{self.representation}_{self.number}_{'-'.join(ends)}"
 
 
-class Artifacts(LabelTokenRuns):
+class Artifacts(Searches):
     """Files of a run."""
 
     def dataset_artifacts(self, dataset: str) -> dict[str, str]:

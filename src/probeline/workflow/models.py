@@ -138,3 +138,56 @@ def _train(
     # The weights alone: that a training took longer is no reason to extract again.
     files = model_files(Path(outputs["folder"]))
     write_json(outputs["identity"], {"model": files_hash(files)})
+
+
+def run_search(
+    names: Mapping[str, str],
+    inputs,
+    found: str,
+    threads: int,
+    settings: Mapping,
+    aside: Mapping,
+) -> None:
+    """Run one job's share of a hyperparameter search.
+
+    Parameters
+    ----------
+    names : mapping
+        dataset, task, model, classifier, worker.
+    inputs
+        `dataset` (its artifacts) and `pinned`.
+    found : path
+        What the job has done; the journal lies beside it.
+    settings : mapping
+        spec, options, metric, search; with labels as tokens also label_tokens, the options of
+        `read_kind`.
+    aside : mapping
+        options that leave the scores as they are, and workers.
+    """
+    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
+
+    from probeline.finetune.kind import REGULAR
+    from probeline.label_tokens.kind import read_kind
+    from probeline.search.stage import search
+
+    place = [names[key] for key in ("dataset", "task", "model", "classifier", "worker")]
+    chosen = settings["search"]
+    search(
+        Path(inputs.dataset[0]).parent,
+        names["task"],
+        names["model"],
+        spec,
+        Path(found).with_name("journal.log"),
+        found,
+        # Of all jobs: another may take up what one of them has left.
+        Path(".probeline", "search", *place[:-1]),
+        {**settings["options"], **aside["options"]},
+        chosen["space"],
+        chosen["trials"],
+        chosen["seed"],
+        int(names["worker"]),
+        aside["workers"],
+        chosen["prune"],
+        settings["metric"],
+        read_kind(settings["label_tokens"]) if "label_tokens" in settings else REGULAR,
+    )
