@@ -122,7 +122,7 @@ def test_each_kind_is_compared_and_reranked(labelled):
 
 
 def test_the_table_names_them(labelled):
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True)
     show(labelled, console)
     text = console.export_text()
     for series in SERIES:
