@@ -36,7 +36,9 @@ CONFIG = edited(
 SERIES = ("random", "label_text")
 # Of two kinds of first embeddings and two seeds.
 TRAINED = {"label_tokens": 4, "label_tokens_figure": 4}
-RERANKED = {"rerank": 4, "lrsl_figure": 4}
+RERANKED = {"rerank": 4, "lrsl_figure": 4, "lrsl_tables": 4}
+# Of one more series, or one more seed of both.
+ADDED = {"label_tokens": 2, "label_tokens_figure": 2} | dict.fromkeys(RERANKED, 2)
 PLACE = f"{DATASET}/{TASK}/{MODEL}"
 
 
@@ -74,11 +76,11 @@ EDITS = {
     "report_to": ([("finetune.report_to", ["tensorboard"])], counts()),
     "a seed more": (
         [("label_tokens.seeds", [1, 2, 3])],
-        counts(*TABLES, label_tokens=2, label_tokens_figure=2, rerank=2, lrsl_figure=2),
+        counts(*TABLES, **ADDED),
     ),
     "first embeddings more": (
         [("label_tokens.initializations", ["random", "mean", "label_text"])],
-        counts(*TABLES, label_tokens=2, label_tokens_figure=2, rerank=2, lrsl_figure=2),
+        counts(*TABLES, **ADDED),
     ),
     "first embeddings less": ([("label_tokens.initializations", ["label_text"])], counts(*TABLES)),
     # Random embeddings read no text; what is reranked reads it anyway.
