@@ -41,6 +41,7 @@ rule all:
         paths,
         plan.reranked_artifacts(),
         plan.search_artifacts(),
+        plan.label_attention(),
         [f"results/cards/{dataset}.md" for dataset in plan.datasets],
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.

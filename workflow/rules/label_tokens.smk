@@ -1,6 +1,9 @@
 rule label_tokens:
     """Train a model in which every label is a token that reads the text."""
     input:
+        unpack(
+            lambda wildcards: plan.first_stage(wildcards.dataset, wildcards.task, wildcards.model)
+        ),
         dataset=dataset_artifacts,
         model=lambda wildcards: plan.model_files(wildcards.model),
         pinned=pinned,
@@ -56,3 +59,40 @@ rule label_tokens_figure:
         {"version": versions.FIGURES},
     script:
         "../scripts/training_figure.py"
+
+
+rule label_attention:
+    """What the token of each label looks at in some test texts."""
+    input:
+        dataset=dataset_artifacts,
+        # The classifier lies in the folder; what stands beside it says that the folder is whole.
+        identity="results/label_tokens/{dataset}/{task}/{model}/{init}/{seed}.json",
+        predictions="results/predictions/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.h5",
+    output:
+        table="results/attention/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.parquet",
+        page=report(
+            "results/attention/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.html",
+            caption="../report/attention.rst",
+            category="Labels as tokens: attention",
+            labels={
+                "dataset": "{dataset}",
+                "task": "{task}",
+                "model": "{model}",
+                "initialization": "{init}",
+                "seed": "{seed}",
+            },
+        ),
+    log:
+        "logs/label_attention/{dataset}/{task}/{model}/{init}/{seed}.log",
+    benchmark:
+        "results/benchmarks/label_attention/{dataset}/{task}/{model}/{init}/{seed}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+    params:
+        lambda wildcards: plan.label_attention_params(wildcards.model),
+    script:
+        "../scripts/label_attention.py"

@@ -1,6 +1,11 @@
 rule search:
     """Try settings of a training; several jobs share a study, and each can be killed."""
     input:
+        unpack(
+            lambda wildcards: plan.search_first_stage(
+                wildcards.dataset, wildcards.task, wildcards.model, wildcards.classifier
+            )
+        ),
         dataset=dataset_artifacts,
         model=lambda wildcards: plan.model_files(wildcards.model),
         pinned=pinned,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ class Tokens:
         Segment ids, for models that have them.
     before : ndarray of int32, shape (texts,)
         Tokens of each text before truncation.
+    more : mapping of str to ndarray, each (texts, ...)
+        What else the body is told of each text, by the names of its arguments.
     """
 
     ids: list[list[int]]
     types: list[list[int]] | None
     before: np.ndarray
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -46,7 +49,7 @@ class Batch:
         Which of the tokenized texts these are.
     lengths : list of int
         Real tokens of each row.
-    inputs : dict of str to torch.Tensor, each (B, T)
+    inputs : dict of str to torch.Tensor, as `inputs_of` makes them
         On the model's device; padding is on the right.
     """
 
@@ -115,7 +118,7 @@ def inputs_of(tokens: Tokens, rows: Sequence[int], pad_id: int) -> dict[str, tor
 
     Returns
     -------
-    dict of str to torch.Tensor of int64, each (B, T)
+    dict of str to torch.Tensor of int64, each (B, T), and what `more` holds of these texts
     """
     ids = [tokens.ids[row] for row in rows]
     counts = torch.tensor([len(text) for text in ids])
@@ -124,7 +127,8 @@ def inputs_of(tokens: Tokens, rows: Sequence[int], pad_id: int) -> dict[str, tor
     inputs["attention_mask"] = (torch.arange(width) < counts[:, None]).long()
     if tokens.types is not None:
         inputs["token_type_ids"] = _right_padded([tokens.types[row] for row in rows], 0)
-    return inputs
+    chosen = np.asarray(rows)
+    return inputs | {name: torch.as_tensor(own[chosen]) for name, own in tokens.more.items()}
 
 
 def _right_padded(parts: Sequence[Sequence[int]], fill: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from probeline.classifier.folder import MANIFEST, read_head
 from probeline.classifier.trained import TrainedClassifier
 from probeline.errors import ProbelineError
 from probeline.finetune.output import TRAINING
+from probeline.label_tokens.shortlist import FIRST_STAGE
 from probeline.lrsl.folder import CARRIED, check_belongs, load_reranker, read_reranker_manifest
 from probeline.lrsl.reranker import Reranker
 from probeline.models.load import load_model
@@ -46,7 +47,10 @@ def load(
                 f"{folder}: is a fine-tuned model, and rerankers go with folders like "
                 "results/classifiers/DATASET/TASK/MODEL; leave the reranker out"
             )
-        return TrainedClassifier(folder, device)
+        first = Path(folder) / FIRST_STAGE
+        return TrainedClassifier(
+            folder, device, Classifier(first, device, rerank=False) if first.is_dir() else None
+        )
     return Classifier(folder, device, rerank)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 
 import probeline.label_tokens  # noqa: F401 - transformers then knows what it has to load
@@ -17,6 +20,9 @@ from probeline.files import read_json
 from probeline.finetune.logits import logits_of
 from probeline.finetune.lora import ADAPTER
 from probeline.finetune.output import TRAINING
+from probeline.label_tokens.attention import label_attention
+from probeline.label_tokens.model import LabelTokenClassifier
+from probeline.label_tokens.shortlist import FIRST_STAGE, shortlist
 from probeline.models.devices import BATCH_TOKENS, resolve_device
 from probeline.models.families import family_of
 from probeline.models.load import (
@@ -32,6 +38,14 @@ from probeline.models.weights import weight_files
 from probeline.probe.losses import sigmoid, softmax
 
 
+class Ranking(Protocol):
+    """A classifier that ranks labels before any is read."""
+
+    labels: list[str]
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray: ...
+
+
 class TrainedClassifier:
     """A fine-tuned model's folder, `results/finetuned/...` or `results/label_tokens/...`.
 
@@ -39,6 +53,8 @@ class TrainedClassifier:
     ----------
     folder : path
     device : 'auto', 'cpu', 'cuda' or 'mps'
+    first : Ranking, optional
+        What makes the shortlists of labels, for a classifier that has them.
 
     Attributes
     ----------
@@ -53,7 +69,9 @@ class TrainedClassifier:
         If the folder holds adapters alone, or cannot be read.
     """
 
-    def __init__(self, folder: str | os.PathLike, device: str = "auto"):
+    def __init__(
+        self, folder: str | os.PathLike, device: str = "auto", first: Ranking | None = None
+    ):
         folder = Path(folder)
         self.manifest = read_json(folder / TRAINING)
         try:
@@ -70,6 +88,12 @@ class TrainedClassifier:
             ) from None
         self._threshold = np.asarray(threshold, np.float32)
         self._model = _load(folder, length, device)
+        self._first, self._listed = first, getattr(self._model.body.config, "shortlist", None)
+        if self._listed is not None and (first is None or first.labels != self.labels):
+            raise ProbelineError(
+                f"{folder}: the classifier that makes its shortlists of labels, in {FIRST_STAGE}/, "
+                "is missing or another; copy the folder again"
+            )
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Logits, float32 (texts, labels); multi-label thresholds are already taken off.
@@ -84,8 +108,42 @@ class TrainedClassifier:
         wanted = pairs is not None if self._pair is None else self._pair
         check_texts(texts, pairs, wanted)
         tokens = tokenize(self._model, texts, pairs)
+        lists = self._lists(texts, pairs)
+        if lists is not None:
+            tokens = replace(tokens, more={"candidates": lists})
         logits = logits_of(self._model, tokens, len(self.labels), "no")
         return logits - self._threshold if self.multilabel else logits
+
+    def _lists(self, texts: list[str], pairs: list[str] | None) -> np.ndarray | None:
+        """Codes of the labels that are read of each text, ascending; None where all are."""
+        if self._listed is None:
+            return None
+        return np.sort(shortlist(self._first.logits(texts, pairs), self._listed), axis=1)
+
+    def attention(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        rows: Sequence[int] | None = None,
+        layers: str = "last",
+    ) -> pd.DataFrame:
+        """Attention from label tokens to the tokens of texts; see `label_attention`.
+
+        Raises
+        ------
+        ProbelineError
+            If the labels of this classifier are no tokens, or `layers` is neither last nor all.
+        """
+        if not isinstance(self._model.body, LabelTokenClassifier):
+            raise ProbelineError(
+                f"{self._model.path}: its labels are no tokens, so nothing attends from them; "
+                "give a folder like results/label_tokens/DATASET/TASK/MODEL/INITIALIZATION/SEED"
+            )
+        texts, pairs = list(texts), None if pairs is None else list(pairs)
+        check_texts(texts, pairs, pairs is not None if self._pair is None else self._pair)
+        lists = self._lists(texts, pairs)
+        model = self._model
+        return label_attention(model.body, model.tokenizer, texts, pairs, rows, layers, lists)
 
     def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""

@@ -62,6 +62,12 @@ class LabelTokens(Closed):
         description="Label tokens per pass, where there are too many for one. Equal to one pass in "
         "`isolated` mode only; what it changes is in the scores file. null = all.",
     )
+    shortlist: whole(2) | None = Field(
+        None,
+        description="Labels that are read for each text: those that the sparse classifier of the "
+        "same model, dataset and task ranks highest, the true one always among them in training. "
+        "How often it is there elsewhere is in the scores file. null = all.",
+    )
     dropout: Below1 = Field(0.1, description="Dropout on the outputs at the label tokens.")
     finetune: Finetune | None = Field(
         None,
@@ -72,4 +78,8 @@ class LabelTokens(Closed):
         "chosen",
         description="Of multi-label tasks: above which probability a label holds. fixed = 0.5; "
         "chosen = the best one on validation; per-label = one for each label, on validation.",
+    )
+    attention: whole(0) = Field(
+        20,
+        description="Test texts for which it is shown what each label's token looks at. 0 = none.",
     )

@@ -56,6 +56,7 @@ def some_of(tokens: Tokens, rows: np.ndarray) -> Tokens:
         [tokens.ids[row] for row in rows],
         None if tokens.types is None else [tokens.types[row] for row in rows],
         tokens.before[rows],
+        {name: values[rows] for name, values in tokens.more.items()},
     )
 
 

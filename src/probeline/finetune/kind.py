@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probeline.activations.batching import Tokens
+from probeline.data.store import Dataset
 from probeline.finetune.model import load_classifier
 from probeline.finetune.options import Options
 from probeline.models.load import LoadedModel
@@ -36,6 +39,14 @@ class Regular:
         """Load the model that `spec` (an entry of `models:`) names as a classifier for `task`."""
         return load_classifier(spec, task, options)
 
+    def told(self, tokens: Tokens, dataset: Dataset, task: TaskData) -> Tokens:
+        """Add what the classifier is told of every text beside its tokens."""
+        return tokens
+
+    def taught(self, tokens: Tokens, task: TaskData) -> Tokens:
+        """Of the train texts that it learns from, whose labels are known."""
+        return tokens
+
     def settings(self) -> dict:
         """What decides the weights beside model, data and training; JSON-like."""
         return {}
@@ -43,9 +54,12 @@ class Regular:
     def describe(self, model: LoadedModel, probabilities: list[float]) -> None:
         """Write into the model's config above which probability each label holds."""
 
-    def measured(self, job: Job) -> dict:
-        """What else is reported of a trained classifier; JSON-like."""
+    def measured(self, job: Job, tokens: Tokens) -> dict:
+        """What else is reported of a trained classifier; JSON-like. `tokens` are of all texts."""
         return {}
+
+    def write(self, folder: Path) -> None:
+        """Put into its folder what a classifier needs beside weights and tokenizer."""
 
 
 REGULAR = Regular()

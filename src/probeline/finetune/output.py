@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import probeline
 from probeline.files import replacing_folder, write_json
 from probeline.finetune.curve import CURVE, write_curve
+from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.lora import ADAPTER, merge_adapter
 from probeline.finetune.record import Record
 from probeline.models.load import LoadedModel, quiet
@@ -30,6 +31,7 @@ def write_output(
     record: Record,
     found: Mapping,
     state: Path,
+    kind: Regular = REGULAR,
 ) -> None:
     """Write the folder whole or not at all.
 
@@ -43,6 +45,8 @@ def write_output(
         Scores and counts.
     state : Path
         State folder; what integrations such as tensorboard left there is taken along.
+    kind : Regular
+        Which classifier it is.
     """
     model, lora = job.model, job.options.lora
     with replacing_folder(folder) as temporary, quiet():
@@ -56,6 +60,7 @@ def write_output(
                 for file in (temporary / "merged").iterdir():
                     file.replace(temporary / file.name)
                 (temporary / "merged").rmdir()
+        kind.write(temporary)
         write_curve(record.history, temporary / CURVE)
         write_json(
             temporary / TRAINING,

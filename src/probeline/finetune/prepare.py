@@ -94,7 +94,7 @@ def prepare(
     model = kind.load(model_spec, task, options, seed)
     if options.lora is not None:
         model = _with_adapters(model, options)
-    tokens = tokenize_dataset(model, dataset)
+    tokens = kind.told(tokenize_dataset(model, dataset), dataset, task)
     if model.body.config.is_encoder_decoder:
         _check_ends(model, tokens)
     codes = torch.float32 if task.multilabel else torch.int64
@@ -103,7 +103,7 @@ def prepare(
         model=model,
         task=task,
         train=TrainRows(
-            some_of(tokens, task.rows["train"]),
+            kind.taught(some_of(tokens, task.rows["train"]), task),
             torch.as_tensor(task.y["train"], dtype=codes),
             model.pad_id,
         ),

@@ -100,7 +100,7 @@ def finetune(
         passed = time.perf_counter()
         logits = logits_of(model, tokens, task.classes, job.precision, f"{job.name}: logits")
         passed = time.perf_counter() - passed
-        measured = kind.measured(job)
+        measured = kind.measured(job, tokens)
     if not np.isfinite(logits).all():
         raise not_finite("the logits of some rows are", job)
     step, threshold = kept_step(record, chosen.keep)
@@ -131,7 +131,7 @@ def finetune(
         "seed": seed,
         **measured,
     }
-    write_output(out_folder, job, settings, record, found, checkpoints.folder)
+    write_output(out_folder, job, settings, record, found, checkpoints.folder, kind)
     described = {
         "model": model_name,
         "method": kind.method,

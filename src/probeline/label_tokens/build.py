@@ -26,7 +26,7 @@ class LabelTokenOptions:
     position : str or None
         None: before the text, in decoders after it.
     shared_positions, labels_attend, isolated : bool
-    chunk : int or None
+    chunk, shortlist : int or None
     dropout : float
     """
 
@@ -36,6 +36,7 @@ class LabelTokenOptions:
     labels_attend: bool = True
     isolated: bool = False
     chunk: int | None = None
+    shortlist: int | None = None
     dropout: float = 0.1
 
 
@@ -85,6 +86,7 @@ def build_classifier(
         labels_attend=options.labels_attend,
         isolated=options.isolated,
         chunk=options.chunk,
+        shortlist=options.shortlist,
         dropout=options.dropout,
         initialization=options.initialization,
         initializer_range=getattr(body.config, "initializer_range", None) or 0.02,

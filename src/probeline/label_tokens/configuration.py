@@ -34,6 +34,9 @@ class LabelTokenConfig(PreTrainedConfig):
         label tokens, so that the text is read as if there were no other label.
     chunk : int or None
         Label tokens per pass through the body; None means all.
+    shortlist : int or None
+        Labels that are read for each text, which are given to it; None means all. Where none are
+        given, all are read, so many per pass.
     dropout : float
         On the outputs at the label tokens.
     initialization : str or None
@@ -55,6 +58,7 @@ class LabelTokenConfig(PreTrainedConfig):
     labels_attend: bool = True
     isolated: bool = False
     chunk: int | None = None
+    shortlist: int | None = None
     dropout: float | int = 0.1
     initialization: str | None = None
     thresholds: list[float] | None = None
@@ -86,7 +90,8 @@ class LabelTokenConfig(PreTrainedConfig):
     @property
     def labels_per_pass(self) -> int:
         """Label tokens that stand in one sequence."""
-        return min(self.chunk or self.num_labels, self.num_labels)
+        every = self.num_labels
+        return min(self.chunk or every, self.shortlist or every, every)
 
     @property
     def positions_taken(self) -> int:

@@ -21,8 +21,9 @@ from probeline.label_tokens import bodies
 from probeline.label_tokens.configuration import MULTI, PREFIX, LabelTokenConfig
 from probeline.label_tokens.layout import Layout, Rules, allowed, arrange
 
-# Nothing after a softmax or a sigmoid, and a number that half precision has.
-NOT_READ = -1e4
+# How far the logit of a label that is not read lies below the lowest that is, and below 0: next to
+# nothing after a softmax or a sigmoid, with a log loss that is a number like others.
+NOT_READ = 10.0
 
 
 class LabelTokenClassifier(PreTrainedModel):
@@ -84,7 +85,8 @@ class LabelTokenClassifier(PreTrainedModel):
             int64 (B,), or float (B, K) for multi-label.
         candidates : torch.Tensor, optional
             int64 (B, M): the labels that are read for each text, each once; the logits of others
-            are `NOT_READ`.
+            are lower by `NOT_READ`. In an order that says nothing of the text, such as that of
+            their codes: it is seen. Without them all are read.
         output_attentions : bool
             Give out the attention weights, one (B, heads, S, S) per layer; `layout` says what
             stands where. Only where one pass reads all, and with `attn_implementation="eager"`.
@@ -107,12 +109,17 @@ class LabelTokenClassifier(PreTrainedModel):
             attentions = output.attentions if output_attentions else None
         logits = torch.cat(logits, dim=1)
         if candidates is not None:
-            every = logits.new_full((len(logits), self.config.num_labels), NOT_READ)
-            logits = every.scatter(1, candidates, logits)
+            logits = self._among_all(logits, candidates)
         loss = None if labels is None else self._loss(logits, labels)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, attentions=attentions if len(parts) == 1 else None
         )
+
+    def _among_all(self, logits: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Put logits (B, M) of candidates in their places among those of all labels."""
+        lowest = logits.detach().amin(1, keepdim=True).clamp(max=0)
+        every = (lowest - NOT_READ).expand(-1, self.config.num_labels)
+        return every.scatter(1, candidates, logits)
 
     def layout(self, mask: torch.Tensor, count: int | None = None) -> Layout:
         """Where the tokens of texts with this mask, bool (B, T), stand among `count` labels'."""

@@ -1,15 +1,78 @@
-"""Many labels: of each text only those are read that a cheap first stage ranks highest."""
+"""Many labels: of each text only those are read that a cheap first stage ranks highest.
+
+The first stage is the sparse classifier of the same model, dataset and task: it is there in every
+run, it is servable alone, and training texts have cross-fitted logits of it, so that their lists
+are like those of new texts. A list holds labels in the order of their codes: that of the first
+stage would say how it ranks them, which on train is not what it is on test.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from probeline.data.store import Dataset
 from probeline.errors import ProbelineError
+from probeline.lrsl.crossfit import read_crossfit
+from probeline.models.weights import files_hash
 from probeline.probe.task import SPLITS, TaskData
 from probeline.results.predictions import read_predictions
+
+log = logging.getLogger(__name__)
+FIRST_STAGE = "first_stage"  # its folder in that of a classifier
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """What ranks labels before any is read.
+
+    Attributes
+    ----------
+    predictions : path
+        Its logits of every text.
+    folder : path
+        Its classifier folder.
+    crossfit : path or None
+        Logits of the training texts by classifiers that have not seen them; None takes those in
+        `predictions`.
+    """
+
+    predictions: str | os.PathLike
+    folder: str | os.PathLike
+    crossfit: str | os.PathLike | None = None
+
+    @property
+    def digest(self) -> str:
+        """Changes with the lists."""
+        files = [self.predictions, *([self.crossfit] if self.crossfit else [])]
+        return files_hash([Path(file) for file in files])
+
+    def lists(self, dataset: Dataset, task: TaskData, count: int) -> np.ndarray:
+        """The shortlist of every text, int64 (rows, min(count, K)), in the order of the codes.
+
+        Raises
+        ------
+        ProbelineError
+            As `read_shortlist`.
+        """
+        chosen, found = read_shortlist(self.predictions, dataset, task, count, self.crossfit)
+        log.info(
+            "%s: the %d labels of %d that the first stage ranks highest hold the true one in %s",
+            dataset.name,
+            chosen.shape[1],
+            task.classes,
+            ", ".join(f"{100 * share:.1f} % of {split}" for split, share in found.items()),
+        )
+        return np.sort(chosen, axis=1)
+
+    def write(self, folder: Path) -> None:
+        """Copy it into a classifier's folder, so that this can be handed on."""
+        shutil.copytree(self.folder, folder / FIRST_STAGE)
 
 
 def shortlist(logits: np.ndarray, count: int) -> np.ndarray:
@@ -82,8 +145,17 @@ def with_truth(chosen: np.ndarray, y: np.ndarray) -> np.ndarray:
     return found
 
 
+def recalls(chosen: np.ndarray, task: TaskData) -> dict[str, float]:
+    """`recall` by split, of the shortlists (rows, M) of all rows of a dataset."""
+    return {split: recall(chosen[task.rows[split]], task.y[split]) for split in SPLITS}
+
+
 def read_shortlist(
-    predictions: str | os.PathLike, dataset: Dataset, task: TaskData, count: int
+    predictions: str | os.PathLike,
+    dataset: Dataset,
+    task: TaskData,
+    count: int,
+    crossfit: str | os.PathLike | None = None,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """The shortlist that the stored predictions of a first stage give.
 
@@ -95,10 +167,14 @@ def read_shortlist(
     task : TaskData
     count : int
         Labels per text.
+    crossfit : path, optional
+        Logits of the training texts by classifiers that have not seen them, in the place of those
+        in `predictions`.
 
     Returns
     -------
-    ndarray of int64, shape (rows of the dataset, count)
+    ndarray of int64, shape (rows of the dataset, min(count, K))
+        The highest first.
     dict
         Recall by split.
 
@@ -123,5 +199,9 @@ def read_shortlist(
             f"{predictions}: not every text has logits; take a first stage that scores all, such "
             "as the probe (icl.max_texts: null for in-context learning)"
         )
-    chosen = shortlist(found.logits, count)
-    return chosen, {split: recall(chosen[task.rows[split]], task.y[split]) for split in SPLITS}
+    logits = found.logits
+    if crossfit is not None:
+        unseen = read_crossfit(crossfit, dataset, task)
+        logits[unseen.rows] = unseen.logits
+    chosen = shortlist(logits, count)
+    return chosen, recalls(chosen, task)

@@ -59,8 +59,8 @@ def text_room(
         most = positions - special - 1
         raise ProbelineError(
             f"label tokens: {config.positions_taken} of them leave no room for text beside "
-            f"{special} special tokens in the model's {positions} positions; set chunk to at most "
-            f"{most}, or shared_positions to true"
+            f"{special} special tokens in the model's {positions} positions; set chunk or "
+            f"shortlist to at most {most}, or shared_positions to true"
         )
     return min(max_length, room)
 

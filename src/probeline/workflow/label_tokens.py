@@ -50,6 +50,38 @@ class LabelTokenRuns(Sources):
             for name in files.values()
         ]
 
+    def label_attention(self) -> list[str]:
+        """Pages that show what labels look at."""
+        if not self.config.label_tokens.attention:
+            return []
+        return [
+            f"results/attention/{dataset}/{task}/{model}/{name}.html"
+            for dataset, model in self.pairs
+            for task in self.config.tasks(dataset)
+            for files in self.label_token_names(model).values()
+            for name in files.values()
+        ]
+
+    def label_attention_params(self, model: str) -> dict:
+        return {
+            "texts": self.config.label_tokens.attention,
+            "device": self.config.model_spec(model)["device"],
+            "version": versions.LABEL_ATTENTION,
+        }
+
+    def first_stage(self, dataset: str, task: str, model: str) -> dict[str, str]:
+        """Files that say which labels are read of a text, by name; none where all are."""
+        if self.config.label_tokens.shortlist is None:
+            return {}
+        place = f"{dataset}/{task}/{model}"
+        found = {
+            "ranking": f"results/predictions/{place}/stc.h5",
+            "first_stage": f"results/classifiers/{place}",
+        }
+        if self.config.lrsl.crossfit:
+            found["crossfit"] = f"results/lrsl/{place}/stc/crossfit.h5"
+        return found
+
     def label_token_params(self, dataset: str, task: str, model: str, initialization: str) -> dict:
         spec = self.config.model_spec(model)
         # Weights are trained in float32, whatever the type that they are run in.
@@ -57,7 +89,7 @@ class LabelTokenRuns(Sources):
             spec.pop(key)
         options = self.config.section("label_tokens")
         # Who is trained, by which seeds and how, is said by the outputs and by `training`.
-        for key in ("finetune", "initializations", "models", "seeds"):
+        for key in ("attention", "finetune", "initializations", "models", "seeds"):
             options.pop(key)
         options["initialization"] = initialization
         if initialization in READS_TEXTS:

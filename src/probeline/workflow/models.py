@@ -95,6 +95,8 @@ def run_label_tokens(
     ----------
     names : mapping
         init too.
+    inputs
+        Where there is a shortlist also `ranking`, `first_stage` and perhaps `crossfit`.
     settings : mapping
         label_tokens too, the options of `read_kind`.
     """
@@ -103,9 +105,17 @@ def run_label_tokens(
 
     from probeline.label_tokens.kind import read_kind
 
-    kind = read_kind(settings["label_tokens"])
+    kind = read_kind(settings["label_tokens"], _first_stage(inputs))
     place = ("label_tokens", *parts)
     _train(kind, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+
+
+def _first_stage(inputs):
+    from probeline.label_tokens.shortlist import FirstStage
+
+    if not inputs.get("ranking"):
+        return None
+    return FirstStage(inputs.ranking, inputs.first_stage, inputs.get("crossfit"))
 
 
 def _train(
@@ -155,7 +165,7 @@ def run_search(
     names : mapping
         dataset, task, model, classifier, worker.
     inputs
-        `dataset` (its artifacts) and `pinned`.
+        `dataset` (its artifacts) and `pinned`; as `run_label_tokens` where labels are tokens.
     found : path
         What the job has done; the journal lies beside it.
     settings : mapping
@@ -170,6 +180,9 @@ def run_search(
     from probeline.label_tokens.kind import read_kind
     from probeline.search.stage import search
 
+    kind = REGULAR
+    if "label_tokens" in settings:
+        kind = read_kind(settings["label_tokens"], _first_stage(inputs))
     place = [names[key] for key in ("dataset", "task", "model", "classifier", "worker")]
     chosen = settings["search"]
     search(
@@ -189,5 +202,43 @@ def run_search(
         aside["workers"],
         chosen["prune"],
         settings["metric"],
-        read_kind(settings["label_tokens"]) if "label_tokens" in settings else REGULAR,
+        kind,
+    )
+
+
+def run_label_attention(
+    names: Mapping[str, str],
+    inputs,
+    outputs: Mapping[str, str],
+    threads: int,
+    settings: Mapping,
+) -> None:
+    """Run the stage that shows what labels look at, for one trained classifier.
+
+    Parameters
+    ----------
+    names : mapping
+        dataset, task, model, init, seed.
+    inputs
+        `dataset` (its artifacts), `identity` (beside the classifier's folder) and `predictions`.
+    outputs : mapping
+        table, page.
+    settings : mapping
+        texts, device.
+    """
+    device = offline_spec({"device": settings["device"]}, None, threads)["device"]
+
+    from probeline.label_tokens.stage_attention import attention
+
+    title = " / ".join(names[key] for key in ("dataset", "task", "model", "init"))
+    attention(
+        Path(inputs.identity).with_suffix(""),
+        Path(inputs.dataset[0]).parent,
+        names["task"],
+        inputs.predictions,
+        outputs["table"],
+        outputs["page"],
+        settings["texts"],
+        f"{title} / seed {names['seed']}",
+        device or "auto",
     )

@@ -48,6 +48,13 @@ class Searches(LabelTokenRuns):
         folder = f"results/search/{dataset}/{task}/{model}/{classifier}"
         return [f"{folder}/worker-{number}.json" for number in range(self.config.search.workers)]
 
+    def search_first_stage(
+        self, dataset: str, task: str, model: str, classifier: str
+    ) -> dict[str, str]:
+        """As `first_stage`; none for a classifier whose labels are no tokens."""
+        labelled = described(classifier)["method"] == LABEL_TOKENS
+        return self.first_stage(dataset, task, model) if labelled else {}
+
     def search_params(self, dataset: str, task: str, model: str, classifier: str) -> dict:
         spec = self.config.model_spec(model)
         # Weights are trained in float32, whatever the type that they are run in.
