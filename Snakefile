@@ -42,6 +42,7 @@ rule all:
         plan.reranked_artifacts(),
         plan.search_artifacts(),
         plan.label_attention(),
+        ["results/label_tokens.csv"] if plan.label_token_entries() else [],
         [f"results/cards/{dataset}.md" for dataset in plan.datasets],
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.

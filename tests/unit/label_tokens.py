@@ -7,9 +7,10 @@ import copy
 import torch
 from tiny_models import SENTENCES, TINY, VOCABULARY, randomise, tokenizer
 
-from probeline.label_tokens.bodies import is_causal, new_body
+from probeline.label_tokens.bodies import new_body
 from probeline.label_tokens.build import LabelTokenOptions, build_classifier
 from probeline.label_tokens.model import LabelTokenClassifier
+from probeline.models.reading import is_causal
 
 LABELS = ["rain", "the second half", "stock-markets!"]
 KINDS = list(TINY)

@@ -21,8 +21,8 @@ from sklearn.metrics import log_loss
 from tiny_models import PAIRS, SENTENCES, VOCABULARY
 
 from probeline.errors import ProbelineError
-from probeline.label_tokens.bodies import is_causal
 from probeline.label_tokens.tokens import fit_tokenizer
+from probeline.models.reading import is_causal
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -332,7 +332,7 @@ def test_a_body_in_half_precision(kind, options):
         ("gpt2", {"position": "prefix"}, "position: prefix, but gpt2 is a decoder"),
         ("bert", {"position": "front"}, "position: 'front' is not one of prefix, suffix"),
         ("t5", {"shared_positions": True}, "shared_positions: t5 counts the distances"),
-        ("mpnet", {"isolated": True}, "isolated: mpnet counts the distances"),
+        ("mpnet", {"isolated": True}, "shared_positions: mpnet counts the distances"),
         ("deberta-v2", {"labels_attend": False}, "labels_attend: deberta-v2 takes no mask"),
         ("bert", {"chunk": 0}, "chunk: 0 labels per pass; expected 1 or more"),
         ("bert", {"labels": ["a"]}, "labels: 1 of them; expected 2 or more"),

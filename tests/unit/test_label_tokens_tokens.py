@@ -8,9 +8,9 @@ from tiny_models import tokenizer
 
 from probeline.errors import ProbelineError
 from probeline.label_tokens import LabelTokenConfig
-from probeline.label_tokens.bodies import is_causal
 from probeline.label_tokens.build import LabelTokenOptions, build_classifier
 from probeline.label_tokens.tokens import first_tokens, fit_tokenizer, text_room, token_names
+from probeline.models.reading import is_causal
 
 # Spaces, punctuation, other scripts, no letter at all, and tokens of the tokenizers themselves.
 LABELS = [
@@ -125,6 +125,9 @@ def test_room_for_text():
     assert text_room(config(600, shared_positions=True), 512, 3, 512) == 511
     assert text_room(config(600, isolated=True), 512, 3, 512) == 511
     assert text_room(config(600, chunk=100), 512, 3, 512) == 412
+    assert text_room(config(600, shortlist=50), 512, 3, 512) == 462
+    assert text_room(config(600, shortlist=50, chunk=20), 512, 3, 512) == 492
+    assert text_room(config(10, shortlist=50), 512, 3, 512) == 502
     assert text_room(config(508), 512, 3, 512) == 4
 
 
@@ -134,7 +137,7 @@ def test_labels_that_leave_no_room(labels):
         text_room(config(labels), 512, 3, 128)
     assert str(caught.value) == (
         f"label tokens: {labels} of them leave no room for text beside 3 special tokens in the "
-        "model's 512 positions; set chunk to at most 508, or shared_positions to true"
+        "model's 512 positions; set chunk or shortlist to at most 508, or let them share a position"
     )
     assert text_room(config(labels, chunk=508), 512, 3, 128) == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from probeline.results.table import show
 
 CONFIG = edited(
     ("extract.poolings", ["mean"]),
-    ("baselines", ["finetune", "label-tokens"]),
+    ("baselines", ["finetune", "label-tokens", "regular"]),
     ("finetune", {"epochs": 1, "learning_rate": 1e-3}),
     (
         "label_tokens",
@@ -28,6 +29,7 @@ CONFIG = edited(
             "initializations": ["random", "label_text"],
             "seeds": [1, 2],
             "chunk": 2,
+            "attention": 5,
             "finetune": {"epochs": 2},
         },
     ),
@@ -35,10 +37,13 @@ CONFIG = edited(
 )
 SERIES = ("random", "label_text")
 # Of two kinds of first embeddings and two seeds.
-TRAINED = {"label_tokens": 4, "label_tokens_figure": 4}
+STAGES = ("label_tokens", "label_tokens_figure", "label_attention")
+TRAINED = dict.fromkeys(STAGES, 4)
+REGULAR = {"regular": 2, "regular_figure": 2}
+TABLES = (*TABLES, "label_tokens_table")
 RERANKED = {"rerank": 4, "lrsl_figure": 4, "lrsl_tables": 4}
 # Of one more series, or one more seed of both.
-ADDED = {"label_tokens": 2, "label_tokens_figure": 2} | dict.fromkeys(RERANKED, 2)
+ADDED = dict.fromkeys((*STAGES, *RERANKED), 2)
 PLACE = f"{DATASET}/{TASK}/{MODEL}"
 
 
@@ -63,20 +68,40 @@ EDITS = {
     "what decides": ([("label_tokens.dropout", 0.2)], counts(*TABLES, **TRAINED, **RERANKED)),
     "a setting of the training": (
         [("label_tokens.finetune.epochs", 1)],
-        counts(*TABLES, **TRAINED, **RERANKED),
+        counts(*TABLES, **TRAINED, **RERANKED, **REGULAR),
     ),
     "a setting that it takes over": (
         [("finetune.batch_size", 8)],
-        counts("finetune", "training_figure", *TABLES, **TRAINED, **RERANKED),
+        counts("finetune", "training_figure", *TABLES, **TRAINED, **RERANKED, **REGULAR),
     ),
     "a setting that it does not take over": (
         [("finetune.epochs", 3)],
         counts("finetune", "training_figure", *TABLES),
     ),
     "report_to": ([("finetune.report_to", ["tensorboard"])], counts()),
+    "texts that are looked at": ([("label_tokens.attention", 4)], counts(label_attention=4)),
+    "none that are looked at": ([("label_tokens.attention", 0)], counts()),
+    # Three classes; the sparse classifier is there, its logits of training texts are not.
+    "a shortlist": (
+        [("label_tokens.shortlist", 2)],
+        counts("crossfit", *TABLES, **TRAINED, **RERANKED),
+    ),
+    "a shortlist without cross-fitting": (
+        [("label_tokens.shortlist", 2), ("lrsl.crossfit", 0)],
+        counts(*TABLES, **TRAINED, **RERANKED),
+    ),
+    "thresholds": (
+        [("label_tokens.thresholds", "fixed")],
+        counts(*TABLES, **TRAINED, **RERANKED, **REGULAR),
+    ),
+    "another way to read": (
+        [("label_tokens.readings", ["joint", "isolated"])],
+        counts(*TABLES, **TRAINED, **RERANKED),
+    ),
+    "no regular classifier": ([("baselines", ["finetune", "label-tokens"])], counts(*TABLES)),
     "a seed more": (
         [("label_tokens.seeds", [1, 2, 3])],
-        counts(*TABLES, **ADDED),
+        counts(*TABLES, **ADDED, regular=1, regular_figure=1),
     ),
     "first embeddings more": (
         [("label_tokens.initializations", ["random", "mean", "label_text"])],
@@ -86,7 +111,7 @@ EDITS = {
     # Random embeddings read no text; what is reranked reads it anyway.
     "label_texts": (
         [(f"datasets.{DATASET}.label_texts", {"food": ["a meal", "a dish"]})],
-        counts(*TABLES, label_tokens=2, label_tokens_figure=2, **RERANKED),
+        counts(*TABLES, **dict.fromkeys(STAGES, 2), **RERANKED),
     ),
 }
 
@@ -123,6 +148,36 @@ def test_each_kind_is_compared_and_reranked(labelled):
     assert set(sources) == {f"label-tokens-{series}" for series in SERIES}
 
 
+def test_the_regular_classifier_is_compared_with_each(labelled):
+    """In a table of their own, with the same differences."""
+    rows = pd.read_csv(labelled / "results/comparisons.csv")
+    rows = rows[rows["method"] == "regular"].set_index("against_variant")
+    summary = pd.read_csv(labelled / "results/summary.csv")
+    table = pd.read_csv(labelled / "results/label_tokens.csv")
+    assert list(table["method"]) == ["regular", "label-tokens", "label-tokens"]
+    assert list(table["variant"].fillna("")) == ["", *SERIES]
+    assert (table["seeds"] == 2).all() and (table["seconds_per_epoch"] > 0).all()
+    for row in table[1:].to_dict("records"):
+        other = rows.loc[f"{row['variant']}: mean of 2 seeds"]
+        assert row["minus_regular"] == pytest.approx(-other["difference"], rel=1e-4, abs=1e-9)
+        assert row["difference_low"] == pytest.approx(-other["ci_high"], rel=1e-4, abs=1e-9)
+        assert row["test"] - table["test"][0] == pytest.approx(row["minus_regular"], abs=1e-5)
+        mean = summary[summary["variant"] == f"{row['variant']}: mean of 2 seeds"]
+        mean = mean[(mean["split"] == "test") & (mean["method"] == "label-tokens")]
+        assert row["test"] == pytest.approx(mean["score"].iloc[0], rel=1e-4)
+        assert row["chunk_difference"] > 0 and row["order_difference"] > 0
+
+
+def test_the_regular_classifier_has_the_settings_of_label_tokens(labelled):
+    found = [
+        json.loads((labelled / f"results/{place}/training.json").read_text())
+        for place in (f"regular/{PLACE}/1", f"label_tokens/{PLACE}/random/1")
+    ]
+    assert found[0]["options"] == found[1]["options"] and found[0]["options"]["epochs"] == 2
+    stored = read_predictions(labelled / f"results/predictions/{PLACE}/regular-1.h5")
+    assert (stored.meta["method"], stored.meta["variant"]) == ("regular", "full")
+
+
 def test_the_table_names_them(labelled):
     console = Console(width=200, record=True)
     show(labelled, console)
@@ -151,3 +206,61 @@ def test_figures_are_drawn(labelled):
         for seed in (1, 2):
             path = labelled / f"results/figures/{PLACE}/label-tokens-{series}-{seed}.svg"
             assert "<svg" in path.read_text()
+
+
+def test_attention_is_shown(labelled):
+    for series in SERIES:
+        for seed in (1, 2):
+            path = labelled / f"results/attention/{PLACE}/label-tokens-{series}-{seed}.parquet"
+            table = pd.read_parquet(path)
+            assert table["row"].nunique() == 5 and set(table["label"]) == set(tiny_project.CLASSES)
+            page = path.with_suffix(".html").read_text()
+            assert page.count("<h2>") == 5
+            assert f"{DATASET} / {TASK} / {MODEL} / {series} / seed {seed}" in page
+
+
+def test_the_order_of_labels_is_reported(labelled):
+    for series in SERIES:
+        path = labelled / f"results/scores/{PLACE}/label-tokens-{series}-1.json"
+        found = json.loads(path.read_text())["order"]
+        assert found["difference"] > 0 and 0 <= found["changed"] <= 1
+
+
+def test_a_run_with_shortlists(labelled, tmp_path, tiny_model):
+    """From the sparse classifier of the same run, which the folder then carries with it."""
+    config = edited(
+        ("label_tokens.shortlist", 2),
+        ("label_tokens.chunk", None),
+        ("label_tokens.initializations", ["mean"]),
+        ("label_tokens.readings", ["isolated"]),
+        ("label_tokens.seeds", [1]),
+        ("label_tokens.finetune.epochs", 1),
+        ("baselines", ["label-tokens"]),
+        ("lrsl", {"sources": []}),
+        base=CONFIG,
+    )
+    folder = tmp_path / "project"
+    shutil.copytree(labelled, folder, symlinks=True)
+    tiny_project.write_config(folder / "config.yaml", config)
+    snake.run(folder)
+    name = f"{PLACE}/label-tokens-mean-isolated-1"
+    scores = json.loads((folder / f"results/scores/{name}.json").read_text())
+    assert scores["shortlist"]["labels"] == 2
+    # Isolated, their order is nothing but rounding.
+    assert scores["order"]["changed"] == 0 and scores["order"]["difference"] < 1e-4
+    stored = read_predictions(folder / f"results/predictions/{name}.h5")
+    ranked = read_predictions(folder / f"results/predictions/{PLACE}/stc.h5")
+    for split in ("validation", "test"):
+        logits, first = stored.of(split), ranked.of(split)
+        lists = np.sort(np.argsort(-first, axis=1, kind="stable")[:, :2], axis=1)
+        assert (np.sort(np.argsort(-logits, axis=1)[:, :2], axis=1) == lists).all()
+    texts = pd.read_parquet(folder / f"results/datasets/{DATASET}/texts.parquet")["text"]
+    rows = stored.rows_of("test")
+    loaded = probeline.load(folder / f"results/label_tokens/{PLACE}/mean-isolated/1", device="cpu")
+    assert np.allclose(loaded.logits(texts[rows].tolist()), stored.of("test"), atol=1e-4)
+    table = pd.read_parquet(folder / f"results/attention/{name}.parquet")
+    assert (table.groupby("row")["label"].nunique() == 2).all()
+    table = pd.read_csv(folder / "results/label_tokens.csv")
+    assert list(table["variant"]) == ["mean-isolated"]
+    assert table["recall_test"][0] == pytest.approx(scores["shortlist"]["recall"]["test"], rel=1e-4)
+    assert snake.planned(folder) == []

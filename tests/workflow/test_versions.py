@@ -38,7 +38,7 @@ VERSIONS = {
     **dict.fromkeys(("GIVEN", "CROSSFIT", "TRIPLETS", "TUNE", "RERANK"), table()),
     **dict.fromkeys(("ABLATIONS", "LRSL_TABLES"), table()),
     "LABEL_TOKENS": table(),
-    "LABEL_ATTENTION": table(),
+    **dict.fromkeys(("LABEL_ATTENTION", "LABEL_TOKENS_TABLE"), table()),
     "SEARCH": table(),
     "LAYERS": table("layers", *TABLES, *FIGURES),
     "PATH_PREDICTIONS": table(),  # for hierarchies

@@ -2,11 +2,11 @@
 
 from probeline import versions
 from probeline.config import (
-    INITIALIZATIONS,
     NO_MODEL,
     PATH_TASK,
     POOLINGS,
     REPRESENTATIONS,
+    SERIES,
     SLUG,
 )
 
@@ -21,10 +21,11 @@ wildcard_constraints:
     pooling="|".join(POOLINGS),
     layer=r"\d{2,3}",
     seed=r"\d+",
-    init="|".join(INITIALIZATIONS),
+    # What label tokens begin with and, where it is not as usual, how they read.
+    init="|".join(SERIES),
     # File names of predictions: networks have their seed in them.
     source="|".join(plan.source_patterns),
-    classifier="|".join(["finetune", *(f"label-tokens-{one}" for one in INITIALIZATIONS)]),
+    classifier="|".join(["finetune", *(f"label-tokens-{one}" for one in SERIES)]),
     worker=r"\d+",
     slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 

@@ -20,7 +20,9 @@ from probeline.config.kinds import (
 )
 from probeline.config.words import shown
 
-Baseline = Literal["sentence-embedding", "tfidf", "zero-shot", "icl", "finetune", "label-tokens"]
+Baseline = Literal[
+    "sentence-embedding", "tfidf", "zero-shot", "icl", "finetune", "label-tokens", "regular"
+]
 BASELINES: tuple[str, ...] = get_args(Baseline)
 
 

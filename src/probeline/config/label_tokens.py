@@ -7,20 +7,34 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from probeline.config.comparing import Below1, Finetune, Models, Seeds
-from probeline.config.kinds import Closed, Flag, distinct, whole
+from probeline.config.kinds import Closed, distinct, whole
 
 LABEL_TOKENS = "label-tokens"
+REGULAR = "regular"
 Initialization = Literal["random", "mean", "label_text", "cls", "mix"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
+Reading = Literal["joint", "unordered", "isolated"]
+JOINT, UNORDERED, ISOLATED = READINGS = get_args(Reading)
 # Those that what labels are read as has a part in.
 READS_TEXTS = ("label_text", "mix")
+
+
+def series_of(initialization: str, reading: str) -> str:
+    """Name of the runs with one kind of first embeddings that read in one way."""
+    return initialization if reading == JOINT else f"{initialization}-{reading}"
+
+
+# By the name of its runs, what it begins with and how it reads.
+SERIES = {
+    series_of(one, reading): (one, reading) for one in INITIALIZATIONS for reading in READINGS
+}
 
 
 class LabelTokens(Closed):
     """Every label a token that reads the text, trained through the code of `finetune`.
 
-    The regular classifier with the same settings, which it is compared with, is the baseline
-    `finetune`.
+    What it is compared with is the regular classifier with the same settings: the baseline
+    `finetune`, or, where settings here differ from those of `finetune`, the baseline `regular`.
     """
 
     models: Models = Field(
@@ -44,23 +58,17 @@ class LabelTokens(Closed):
         description="Where the label tokens stand: before or after the text. auto = prefix, and "
         "suffix in decoders, whose tokens see only those before them.",
     )
-    shared_positions: Flag = Field(
-        False, description="All label tokens have the same position number."
-    )
-    labels_attend: Flag = Field(
-        True,
-        description="Label tokens attend to each other. Their order cannot matter where they do "
-        "not, and positions are shared.",
-    )
-    isolated: Flag = Field(
-        False,
-        description="A label's logit depends on the text alone: text does not attend to label "
-        "tokens, these not to each other, and they share a position.",
+    readings: distinct(Reading, READINGS) = Field(
+        default=["joint"],
+        description="How the label tokens read, a run each: joint = each has a position of its "
+        "own, and all tokens attend to each other; unordered = the label tokens share a position "
+        "and do not attend to each other, so that their order cannot matter; isolated = nor does "
+        "the text attend to them, so that a label's logit depends on the text alone.",
     )
     chunk: whole(1) | None = Field(
         None,
-        description="Label tokens per pass, where there are too many for one. Equal to one pass in "
-        "`isolated` mode only; what it changes is in the scores file. null = all.",
+        description="Label tokens per pass, where there are too many for one. Equal to one pass "
+        "where they are `isolated` only; what it changes is in the scores file. null = all.",
     )
     shortlist: whole(2) | None = Field(
         None,

@@ -33,6 +33,7 @@ Source = Literal[
     "icl",
     "finetune",
     "label-tokens",
+    "regular",
     "given",
 ]
 SOURCES: tuple[str, ...] = get_args(Source)

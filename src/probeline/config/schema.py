@@ -25,7 +25,7 @@ from probeline.config.kinds import (
     distinct,
     whole,
 )
-from probeline.config.label_tokens import LABEL_TOKENS, LabelTokens
+from probeline.config.label_tokens import LABEL_TOKENS, REGULAR, LabelTokens
 from probeline.config.lrsl import Lrsl, ScoresEntry
 from probeline.config.search import Search
 from probeline.config.sections import Aggregate, Extract, Probe, Sparsify
@@ -92,8 +92,8 @@ class Config(Closed):
     baselines: distinct(Baseline, BASELINES, minimum=0) = Field(
         default=["sentence-embedding", "tfidf"],
         description="Which baselines run: sentence-embedding, tfidf, zero-shot (similarity of "
-        "label texts), icl (in-context learning), finetune, label-tokens. Each has a section "
-        "below.",
+        "label texts), icl (in-context learning), finetune, label-tokens, regular (the classifier "
+        "of `finetune` with the settings of `label_tokens`). Each other has a section below.",
     )
     sentence_embedding: SentenceEmbedding = Field(
         default_factory=SentenceEmbedding, description="The sentence-embedding baseline."
@@ -226,6 +226,10 @@ class Config(Closed):
     def reads_labels(self, model: str) -> bool:
         """Return whether a model is trained with labels as tokens."""
         return LABEL_TOKENS in self.baselines and self.chosen(self.label_tokens.models, model)
+
+    def is_counterpart(self, model: str) -> bool:
+        """Return whether a model is trained without label tokens, but as with them."""
+        return REGULAR in self.baselines and self.chosen(self.label_tokens.models, model)
 
     def label_token_training(self) -> dict:
         """Return the section `finetune` with what `label_tokens.finetune` says otherwise."""

@@ -90,7 +90,7 @@ class Search(Closed):
     classifiers: distinct(Searched, SEARCHED, minimum=0) = Field(
         default=[],
         description="What is trained: finetune; label-tokens, a study for each of "
-        "`label_tokens.initializations`. [] = no search.",
+        "`label_tokens.initializations` and `readings`. [] = no search.",
     )
     models: Models = Field(
         "all", description="Models by name; all = every one that is not fine-tuned already."

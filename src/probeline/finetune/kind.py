@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,3 +64,16 @@ class Regular:
 
 
 REGULAR = Regular()
+
+
+@dataclass(frozen=True)
+class Counterpart(Regular):
+    """The same, trained as what it is compared with.
+
+    Attributes
+    ----------
+    thresholds : one of `probeline.probe.threshold.THRESHOLDS`
+    """
+
+    thresholds: str = CHOSEN
+    method: str = "regular"

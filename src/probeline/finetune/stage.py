@@ -127,6 +127,7 @@ def finetune(
         "parameters_trained": counts[0],
         "parameters": counts[1],
         "train_seconds": record.seconds,
+        "seconds_per_epoch": record.seconds / max(record.history[-1]["epoch"], 1e-9),
         "texts_per_second": dataset.rows / max(passed, 1e-9),
         "seed": seed,
         **measured,

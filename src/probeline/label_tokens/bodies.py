@@ -7,25 +7,12 @@ from typing import TYPE_CHECKING
 from probeline.errors import ProbelineError, one_of
 from probeline.label_tokens.configuration import PREFIX, SUFFIX
 from probeline.models.families import family_of
+from probeline.models.reading import NO_POSITIONS, check_reading
 
 if TYPE_CHECKING:
     import transformers
 
     from probeline.label_tokens.configuration import LabelTokenConfig
-
-_CAUSAL = frozenset(
-    {"gemma", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "phi"}
-    | {"qwen2", "qwen3"}
-)
-# Distances between tokens are counted by their places, which no argument changes.
-_COUNT_PLACES = frozenset({"deberta-v2", "gpt_neo", "mpnet", "mt5", "t5"})
-_NO_POSITIONS = frozenset({"mt5", "t5"})
-_NO_MASKS = frozenset({"deberta-v2"})
-
-
-def is_causal(model_type: str) -> bool:
-    """Whether a token sees only those before it."""
-    return model_type in _CAUSAL
 
 
 def new_body(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
@@ -45,30 +32,14 @@ def check(config: LabelTokenConfig) -> None:
     Raises
     ------
     ProbelineError
-        If labels are to stand before the text of a decoder, the position is unknown, a chunk has
-        no label, or the body has no positions or masks of one's own that the options need.
+        If the position is unknown, a chunk has no label, or as `check_reading`.
     """
     kind = config.body.model_type
     if config.position not in (PREFIX, SUFFIX):
         raise ProbelineError(f"position: {one_of(config.position, (PREFIX, SUFFIX))}")
-    if config.position == PREFIX and is_causal(kind):
-        raise ProbelineError(
-            f"position: prefix, but {kind} is a decoder, whose tokens see only those before them; "
-            "label tokens must stand after the text: use suffix"
-        )
     if config.chunk is not None and config.chunk < 1:
         raise ProbelineError(f"chunk: {config.chunk} labels per pass; expected 1 or more, or null")
-    wanted = "isolated" if config.isolated else "shared_positions"
-    if config.shared_positions and kind in _COUNT_PLACES:
-        raise ProbelineError(
-            f"{wanted}: {kind} counts the distances between tokens by their places, so label "
-            f"tokens cannot share a position; set {wanted} to false or take another model"
-        )
-    if not config.labels_attend and kind in _NO_MASKS:
-        raise ProbelineError(
-            f"labels_attend: {kind} takes no mask of pairs of tokens, so label tokens cannot be "
-            "kept from attending to each other; set labels_attend to true or take another model"
-        )
+    check_reading(kind, config.position, config.shared_positions, config.labels_attend)
 
 
 def wants_bool_mask(config: transformers.PreTrainedConfig) -> bool:
@@ -103,7 +74,7 @@ def windows(config: transformers.PreTrainedConfig) -> dict[str, int | None] | in
 def first_position(body: transformers.PreTrainedModel) -> int | None:
     """The position number of the first token; None where there are no such numbers."""
     kind = body.config.model_type
-    if kind in _NO_POSITIONS:
+    if kind in NO_POSITIONS:
         return None
     padded = family_of(kind, "label tokens").padded_positions
     # Not the config's padding id: MPNet counts from 2, whatever that is.

@@ -9,11 +9,11 @@ import torch
 from transformers import PreTrainedModel
 
 from probeline.errors import ProbelineError
-from probeline.label_tokens.bodies import is_causal
 from probeline.label_tokens.configuration import MULTI, PREFIX, SINGLE, SUFFIX, LabelTokenConfig
 from probeline.label_tokens.initial import MIX, initial_rows
 from probeline.label_tokens.model import LabelTokenClassifier
 from probeline.label_tokens.tokens import first_tokens, token_names
+from probeline.models.reading import is_causal
 
 
 @dataclass(frozen=True)

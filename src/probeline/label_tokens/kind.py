@@ -54,7 +54,11 @@ class LabelTokens(Regular):
     method: str = "label-tokens"
 
     def variant(self, options: Options) -> str:
-        return self.options.initialization
+        """What it begins with and, where it is not as usual, how it reads."""
+        own = self.options
+        unordered = own.shared_positions and not own.labels_attend
+        reading = "-isolated" if own.isolated else "-unordered" if unordered else ""
+        return f"{own.initialization}{reading}"
 
     def load(self, spec: Mapping, task: TaskData, options: Options, seed: int) -> LoadedModel:
         """Load the model that `spec` names as a body with label tokens and a head for `task`.

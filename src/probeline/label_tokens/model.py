@@ -20,6 +20,7 @@ from transformers.utils.generic import can_return_tuple
 from probeline.label_tokens import bodies
 from probeline.label_tokens.configuration import MULTI, PREFIX, LabelTokenConfig
 from probeline.label_tokens.layout import Layout, Rules, allowed, arrange
+from probeline.models.reading import is_causal
 
 # How far the logit of a label that is not read lies below the lowest that is, and below 0: next to
 # nothing after a softmax or a sigmoid, with a log loss that is a number like others.
@@ -152,7 +153,7 @@ class LabelTokenClassifier(PreTrainedModel):
             inputs["position_ids"] = positions + first
         if types is not None:
             inputs["token_type_ids"] = layout.pick(types, types.new_zeros(layout.places.shape))
-        if bodies.is_causal(self.config.body.model_type):
+        if is_causal(self.config.body.model_type):
             inputs["use_cache"] = False
         if output_attentions:
             inputs["output_attentions"] = True
@@ -166,7 +167,7 @@ class LabelTokenClassifier(PreTrainedModel):
         config, body = self.config, self.config.body
         if config.labels_attend:
             return layout.real.long()
-        rules = Rules(bodies.is_causal(body.model_type), config.labels_attend, config.isolated)
+        rules = Rules(is_causal(body.model_type), config.labels_attend, config.isolated)
 
         def mask(window: int | None) -> torch.Tensor:
             found = allowed(layout, rules, positions, window)

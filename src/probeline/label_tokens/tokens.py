@@ -60,7 +60,7 @@ def text_room(
         raise ProbelineError(
             f"label tokens: {config.positions_taken} of them leave no room for text beside "
             f"{special} special tokens in the model's {positions} positions; set chunk or "
-            f"shortlist to at most {most}, or shared_positions to true"
+            f"shortlist to at most {most}, or let them share a position"
         )
     return min(max_length, room)
 

@@ -23,6 +23,7 @@ _NAMES = {
     ("last-layer", ""): "last layer",
     ("sentence-embedding", ""): "sentence embedding",
     ("finetune", ""): "fine-tuned",
+    ("regular", ""): "regular",
     ("icl", ""): "in-context",
     ("label-tokens", ""): "labels as tokens",
     ("tfidf", ""): "TF-IDF",

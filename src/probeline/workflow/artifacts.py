@@ -226,7 +226,7 @@ class Artifacts(Searches):
         seeds = self._trained_seeds(dataset, task, model)
         if seeds:
             found["finetune"] = {seed: f"finetune-{seed}" for seed in seeds}
-        return found | self.label_token_names(model)
+        return found | self.regular_names(model) | self.label_token_names(model)
 
     def _asked(self, task: str, model: str) -> bool:
         """Whether in-context learning runs for a model, and on all texts where paths need them."""

@@ -81,6 +81,30 @@ def run_finetune(
     _train(REGULAR, place, names, inputs, outputs, settings | {"spec": spec}, aside)
 
 
+def run_regular(
+    names: Mapping[str, str],
+    inputs,
+    outputs: Mapping[str, str],
+    threads: int,
+    settings: Mapping,
+    aside: Mapping,
+) -> None:
+    """Run the same stage for what labels as tokens are compared with; see `run_finetune`.
+
+    Parameters
+    ----------
+    settings : mapping
+        thresholds too.
+    """
+    place = ("regular", *(names[key] for key in ("dataset", "task", "model", "seed")))
+    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
+
+    from probeline.finetune.kind import Counterpart
+
+    kind = Counterpart(settings["thresholds"])
+    _train(kind, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+
+
 def run_label_tokens(
     names: Mapping[str, str],
     inputs,

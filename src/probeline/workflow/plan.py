@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probeline import versions
-from probeline.config import GIVEN, NO_MODEL, PATH_TASK, validate
+from probeline.config import GIVEN, LABEL_TOKENS, NO_MODEL, PATH_TASK, REGULAR, validate
 from probeline.data.selection import is_drawn, selection
 from probeline.models.weights import sampled_hash
 from probeline.workflow.label_tokens import ASIDE, described
@@ -174,7 +174,9 @@ class Plan(Reranking):
             tasks = self.config.tasks(dataset)
             for task in [*tasks, *([PATH_TASK] if len(tasks) > 1 else [])]:
                 names = {"dataset": dataset, "task": task, "model": model}
-                for methods in [self.methods(**names), *self.reranked_comparisons(**names)]:
+                methods = self.methods(**names)
+                together = [methods, *(some for some in _against_regular(methods) if some[1:])]
+                for methods in [*together, *self.reranked_comparisons(**names)]:
                     entries.append(self._compared_entry(names, methods))
         for dataset in self.datasets:
             for task in self.config.tasks(dataset):
@@ -253,6 +255,26 @@ class Plan(Reranking):
             + self.reranked_baselines(dataset, task, model),
         }
 
+    def label_token_entries(self) -> list[dict]:
+        """What the table of labels as tokens reads: each series of a cell, the regular one too."""
+        found = []
+        for dataset, task, model in self.cells():
+            for methods in _against_regular(self.methods(dataset, task, model)):
+                found += [self._series_entry(dataset, task, model, one) for one in methods]
+        return found
+
+    def _series_entry(self, dataset: str, task: str, model: str, method: dict) -> dict:
+        scores = [
+            path.replace("results/predictions/", "results/scores/", 1).removesuffix(".h5") + ".json"
+            for path in method["paths"]
+        ]
+        return {
+            **{"dataset": dataset, "task": task, "model": model},
+            "method": method["method"],
+            "series": method.get("series"),
+            "scores": scores,
+        }
+
     def _runs(self, dataset: str, task: str, model: str, method: str, files: dict) -> dict:
         """Scores and predictions of one baseline, for each of its seeds."""
         place = self._home(f"{dataset}/{task}/{model}", method, model)
@@ -277,6 +299,19 @@ class Plan(Reranking):
             for run in baseline["runs"]
         ]
         return list(dict.fromkeys(run[key] for run in runs for key in ("scores", "predictions")))
+
+
+def _against_regular(methods: list[dict]) -> list[list[dict]]:
+    """The regular classifier, then all with labels as tokens; nothing where these are missing.
+
+    Without a regular one the first of the others is what they are compared with.
+    """
+    others = [method for method in methods if method["method"] == LABEL_TOKENS]
+    for base in (REGULAR, "finetune"):
+        first = [method for method in methods if method["method"] == base]
+        if first and others:
+            return [first + others]
+    return [others] if others else []
 
 
 def load_plan(raw: dict, files: Iterable[str | os.PathLike] = ()) -> Plan:

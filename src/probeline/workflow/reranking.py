@@ -9,10 +9,11 @@ from probeline import versions
 from probeline.config import (
     CROSSFITTED,
     GIVEN,
-    INITIALIZATIONS,
     LABEL_TOKENS,
     NO_MODEL,
     PATH_TASK,
+    REGULAR,
+    SERIES,
     SOURCES,
     TRAINED_SOURCES,
 )
@@ -214,9 +215,10 @@ class Reranking(Artifacts):
     @property
     def source_patterns(self) -> list[str]:
         """Regular expressions of the file names of predictions that can be reranked."""
-        found = [rf"{method}-\d+" for method in ("icl", "finetune")]
-        found += [rf"{series_name(one)}-\d+" for one in INITIALIZATIONS]
-        return found + [one for one in SOURCES if one not in ("icl", "finetune", LABEL_TOKENS)]
+        found = [rf"{method}-\d+" for method in ("icl", "finetune", REGULAR)]
+        found += [rf"{series_name(series)}-\d+" for series in SERIES]
+        seeded = ("icl", "finetune", LABEL_TOKENS, REGULAR)
+        return found + [one for one in SOURCES if one not in seeded]
 
     @property
     def embedder_inputs(self) -> list[str]:

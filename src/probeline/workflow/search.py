@@ -31,7 +31,7 @@ class Searches(LabelTokenRuns):
         found = []
         for classifier in self.config.search.classifiers:
             if classifier == LABEL_TOKENS:
-                found += [series_name(one) for one in self.config.label_tokens.initializations]
+                found += [series_name(series) for series in self.label_token_series]
             else:
                 found.append(classifier)
         return found
