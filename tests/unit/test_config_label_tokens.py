@@ -29,6 +29,13 @@ def test_every_model_with_a_path_is_trained_or_those_that_are_named():
     assert not any(none.reads_labels(name) for name in none.models)
 
 
+def test_the_regular_classifier_is_trained_where_label_tokens_would_be():
+    config = validate(changed(("baselines", ["regular"]), ("label_tokens/models", ["other"])))
+    assert [name for name in config.models if config.is_counterpart(name)] == ["other"]
+    assert not any(config.reads_labels(name) for name in config.models)
+    assert not any(validate(changed(ON)).is_counterpart(name) for name in ("m", "other"))
+
+
 def test_what_the_training_leaves_out_is_as_in_finetune():
     config = validate(
         changed(
@@ -66,6 +73,19 @@ MISTAKES = [
     (
         [("label_tokens/chunk", 0)],
         "label_tokens.chunk: 0 is not a whole number >= 1 or null",
+    ),
+    (
+        [("label_tokens/shortlist", 1)],
+        "label_tokens.shortlist: 1 is not a whole number >= 2 or null",
+    ),
+    (
+        [("label_tokens/attention", -1)],
+        "label_tokens.attention: -1 is not a whole number >= 0",
+    ),
+    (
+        [("label_tokens/readings", ["isolatd"])],
+        "label_tokens.readings[0]: 'isolatd' is not one of joint, unordered, isolated; did you "
+        "mean 'isolated'?",
     ),
     (
         [("label_tokens/thresholds", "chosn")],
