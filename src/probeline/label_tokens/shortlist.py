@@ -72,7 +72,8 @@ class FirstStage:
 
     def write(self, folder: Path) -> None:
         """Copy it into a classifier's folder, so that this can be handed on."""
-        shutil.copytree(self.folder, folder / FIRST_STAGE)
+        # Hidden files are the workflow's, that mark a folder as whole.
+        shutil.copytree(self.folder, folder / FIRST_STAGE, ignore=shutil.ignore_patterns(".*"))
 
 
 def shortlist(logits: np.ndarray, count: int) -> np.ndarray:

@@ -107,9 +107,9 @@ def _difference(comparisons: pd.DataFrame, names: Mapping, variant: str | None) 
         return {}
     row = rows.iloc[0]
     return {
-        "minus_regular": -row["difference"],
-        "difference_low": -row["ci_high"],
-        "difference_high": -row["ci_low"],
+        "minus_regular": 0.0 - row["difference"],
+        "difference_low": 0.0 - row["ci_high"],
+        "difference_high": 0.0 - row["ci_low"],
         "p_holm": row["p_holm"],
     }
 
