@@ -73,7 +73,7 @@ rule label_attention:
         page=report(
             "results/attention/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.html",
             caption="../report/attention.rst",
-            category="Labels as tokens: attention",
+            category="Attention from labels",
             labels={
                 "dataset": "{dataset}",
                 "task": "{task}",
