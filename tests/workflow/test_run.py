@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import snake
 
 
-def probeline_run(folder: Path) -> subprocess.CompletedProcess:
+def command(folder: Path, *arguments: str) -> list[str]:
     line = [sys.executable, "-m", "probeline.cli", "run", "--directory", str(folder)]
+    return [*line, "--cores", "1", *arguments]
+
+
+def probeline_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [*line, "--cores", "1"],
+        command(folder, *arguments),
         cwd=folder,
         env=snake.environment(),
         capture_output=True,
@@ -63,6 +70,39 @@ def test_two_runs_in_one_folder_are_refused(project):
     assert done.stderr.count("\n") == 1
     assert "another `probeline run`" in done.stderr
     assert not (project / "results").exists()
+
+
+def test_a_snakemake_that_outlives_its_probeline_run_is_left_alone(project):
+    """Killed alone, it leaves a Snakemake at work, whose lock is no leftover."""
+    target = "results/datasets/notes/texts.parquet"
+    with (project / "printed.txt").open("w") as printed:
+        first = subprocess.Popen(
+            command(project, target),
+            cwd=project,
+            env=snake.environment(),
+            stdout=printed,
+            stderr=printed,
+            start_new_session=True,
+        )
+    locks = project / ".snakemake" / "locks"
+    while not list(locks.glob("*")):
+        assert first.poll() is None, (project / "printed.txt").read_text()
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        second = probeline_run(project, target)
+        assert list(locks.glob("*"))
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    assert second.returncode == 1
+    assert "another `probeline run` is working here" in second.stderr
+
+    with (project / ".probeline" / "run.lock").open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # until the one at work has ended
+    assert (project / target).is_file()
+    assert probeline_run(project, target).returncode == 0
 
 
 def test_the_exit_status_is_snakemakes(project):

@@ -34,7 +34,8 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """Run the workflow in `folder`; returns Snakemake's exit status.
 
     The lock that a killed `probeline run` left behind is removed first, never that of another
-    Snakemake; incomplete files are made again.
+    Snakemake, nor while the Snakemake that the killed one had started works on; incomplete files
+    are made again.
 
     Parameters
     ----------
@@ -48,16 +49,21 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
     command += ["--directory", str(folder)]
-    with _alone(folder) as died:
+    with _alone(folder) as (died, lock):
         if died and any((folder / ".snakemake" / "locks").glob("*")):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
-        return subprocess.run([*command, *arguments, "--rerun-incomplete"], check=False).returncode
+        return _outliving([*command, *arguments, "--rerun-incomplete"], lock)
+
+
+def _outliving(command: list[str], lock: int) -> int:
+    """Run a command that holds the lock, too: when this process alone is killed, it works on."""
+    return subprocess.run(command, check=False, pass_fds=[lock]).returncode
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Hold the folder; yields whether the run before did not come to its end."""
+def _alone(folder: Path) -> Iterator[tuple[bool, int]]:
+    """Hold the folder; yields whether the run before did not come to its end, and the open lock."""
     path = folder / ".probeline" / "run.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
@@ -72,5 +78,5 @@ def _alone(folder: Path) -> Iterator[bool]:
         # Stands there until Snakemake has ended and removed its own lock.
         handle.write("running\n")
         handle.flush()
-        yield died
+        yield died, handle.fileno()
         handle.truncate(0)
