@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from probeline.errors import ProbelineError
+
+# Names under which `replacing` and `replacing_folder` write, and put an old folder aside.
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(tmp|old)")
 
 
 @contextmanager
@@ -61,6 +65,24 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(paths: Iterable[str | os.PathLike]) -> None:
+    """Delete what killed processes have left beside `paths`, which nobody else may be writing."""
+    names: dict[Path, set[str]] = {}
+    for path in map(Path, paths):
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, written in names.items():
+        if not folder.is_dir():
+            continue
+        for left in folder.iterdir():
+            match = _TEMPORARY.fullmatch(left.name)
+            if match is None or match["name"] not in written:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from probeline.errors import ConfigError, ProbelineError
 from probeline.files import (
     explained,
     read_json,
+    remove_leftovers,
     replacing,
     replacing_folder,
     write_json,
@@ -213,6 +215,29 @@ def test_hdf5_that_fails_half_way(tmp_path):
 def test_errors_are_one_line():
     assert str(ProbelineError("a\n  b\tc ")) == "a b c"
     assert str(ConfigError(["one", "two"])) == "one\ntwo"
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    """Killed in the middle: nothing is undone, as no exception is seen."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from probeline.files import replacing, replacing_folder
+folder = Path(sys.argv[1])
+with replacing_folder(folder / "model") as temporary, replacing(folder / "a.json") as file:
+    (temporary / "weights").write_text("half")
+    file.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / ".a.json.0123abcd.old").mkdir()
+    kept = {"b.json", ".b.json.0123abcd.tmp", ".a.json.tmp", ".a.json", "x.a.json.0123abcd.tmp"}
+    for name in kept:
+        (tmp_path / name).touch()
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == len(kept) + 3
+    remove_leftovers([tmp_path / "a.json", tmp_path / "model", tmp_path / "none" / "c.json"])
+    assert set(names(tmp_path)) == kept
 
 
 @pytest.fixture

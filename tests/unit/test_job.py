@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from probeline.workflow.job import job
 
-with job(SimpleNamespace(log=[], threads=1)):
+with job(SimpleNamespace(log=[], output=[], threads=1)):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from threadpoolctl import threadpool_info
     import numpy as np
