@@ -111,7 +111,9 @@ def search(
         dataset, task, model_name, model_spec, options, seed, Path(state_folder), settings, kind
     )
     study = open_study(journal, settings, prune)
-    numbers = work(study, objective, chosen, trials, worker, workers, seed, NotFinite)
+    numbers = work(
+        study, objective, chosen, trials, worker, workers, seed, NotFinite, objective.forget
+    )
     write_json(
         found,
         {

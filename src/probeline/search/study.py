@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from probeline.activations.state import settings_hash
@@ -82,7 +82,25 @@ def load_study(journal: str | os.PathLike, name: str) -> optuna.study.Study:
 
 def _storage(journal: str | os.PathLike) -> JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(journal)))
+    # The lock is a link to this path: a relative one would lead nowhere, and the lock of a killed
+    # process, known by the age of what it leads to, would never be taken from it.
+    path = Path(journal).absolute()
+    lock = JournalFileSymlinkLock(str(path))
+    backend = JournalFileBackend(str(path), lock)
+    lock.acquire()
+    try:
+        _drop_unfinished_line(path)
+    finally:
+        lock.release()
+    return JournalStorage(backend)
+
+
+def _drop_unfinished_line(journal: Path) -> None:
+    """Cut off what a process was writing when it died: what comes next has a line of its own."""
+    with journal.open("r+b") as handle:
+        whole = handle.read().rfind(b"\n") + 1
+        if whole < handle.tell():
+            handle.truncate(whole)
 
 
 @contextmanager
@@ -105,6 +123,7 @@ def work(
     workers: int = 1,
     seed: int = 0,
     diverged: type[Exception] | tuple[type[Exception], ...] = (),
+    told: Callable[[int], None] = lambda number: None,
 ) -> list[int]:
     """Try settings until the study has as many trials as it shall have.
 
@@ -125,15 +144,21 @@ def work(
         Which of how many this is, counted from 0.
     diverged : exceptions
         What `objective` raises for settings that lead nowhere. They count as pruned.
+    told : callable
+        Gets the number of a trial whose end the journal has; may get it more than once.
 
     Returns
     -------
     list of int
         Numbers of the trials that this worker has ever finished.
     """
+    # Those whose worker was killed before it could say so.
+    for number in _finished(study, worker):
+        told(number)
     for trial in _left_behind(study, worker, workers):
         logger.info("trial %d: going on", trial.number)
         _run(study, trial, objective, space, seed, diverged)
+        told(trial.number)
     while len(counted(study)) < trials:
         trial = study.ask()
         trial.set_user_attr(WORKER, worker)
@@ -143,6 +168,11 @@ def work(
             study.tell(trial, state=TrialState.FAIL)
             break
         _run(study, trial, objective, space, seed, diverged)
+        told(trial.number)
+    return _finished(study, worker)
+
+
+def _finished(study: optuna.study.Study, worker: int) -> list[int]:
     return [
         trial.number
         for trial in counted(study)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,6 @@ from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.options import read_options
 from probeline.finetune.prepare import prepare
 from probeline.finetune.record import Record
-from probeline.finetune.resumable import NotFinite
 from probeline.finetune.stage import train
 from probeline.finetune.trainer import FineTuner, Job
 from probeline.probe.task import TaskData
@@ -113,13 +113,15 @@ class Finetuning:
             self.kind,
         )
         job = replace(job, name=f"trial {trial.number}, {job.name}")
-        folder = self.state_folder / f"trial-{trial.number}"
-        checkpoints = Checkpoints(folder, {"study": self.settings, "params": dict(params)})
-        try:
-            record = train(job, checkpoints, partial(TrialTuner, trial))
-        except (optuna.TrialPruned, NotFinite):
-            checkpoints.remove()
-            raise
-        checkpoints.remove()
+        settings = {"study": self.settings, "params": dict(params)}
+        checkpoints = Checkpoints(self._state(trial.number), settings)
+        record = train(job, checkpoints, partial(TrialTuner, trial))
         scores = validation_scores(record)
         return record.best_score if options.keep == "best" else scores[-1]
+
+    def forget(self, number: int) -> None:
+        """Delete the state of a trial whose score the study has."""
+        shutil.rmtree(self._state(number), ignore_errors=True)
+
+    def _state(self, number: int) -> Path:
+        return self.state_folder / f"trial-{number}"
