@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from probeline.workflow.parsing import own_config, plan_or_exit
+from probeline.workflow.states import forget_finished
 
 min_version("9.27")
 
@@ -47,3 +48,8 @@ rule all:
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.
         lambda wildcards: [path for pair in plan.pairs for path in plan.stored_shards(*pair)],
+
+
+# What is done is known to be done: no job can be killed any more and lose it.
+onsuccess:
+    forget_finished()

@@ -80,6 +80,7 @@ def run(
     metric=None,
     spec=None,
     kind=REGULAR,
+    keep_state=False,
     **options,
 ) -> Path:
     """Fine-tune into `folder`; return the model's folder."""
@@ -96,5 +97,6 @@ def run(
         seed,
         metric,
         kind,
+        keep_state,
     )
     return folder / "model"

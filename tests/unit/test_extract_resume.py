@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -47,9 +48,18 @@ def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
     return shard_bytes(folder)
 
 
-def run(inputs, folder: Path, **options) -> None:
+def run(inputs, folder: Path, keep_state: bool = False, **options) -> None:
     data, spec = inputs
-    extract(data, "tiny", spec, {**OPTIONS, **options}, folder / "out", folder / "state", 42)
+    extract(
+        data,
+        "tiny",
+        spec,
+        {**OPTIONS, **options},
+        folder / "out",
+        folder / "state",
+        42,
+        keep_state=keep_state,
+    )
 
 
 def shard_bytes(folder: Path) -> dict[str, bytes]:
@@ -231,6 +241,44 @@ def test_interrupted_while_finished_shards_are_moved(inputs, undisturbed, tmp_pa
     (obstacle / "inside").rmdir()
     obstacle.rmdir()
     assert counted(lambda: run(inputs, tmp_path)) == 0
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+def test_shards_that_are_deleted_come_back_without_a_forward_pass(inputs, undisturbed, tmp_path):
+    """As Snakemake deletes them, killed before it took note that the job was done."""
+    run(inputs, tmp_path, keep_state=True)
+    shard = tmp_path / "out" / "hidden.max.01.h5"
+    assert shard.samefile(tmp_path / "state" / "shards" / shard.name)  # and takes no room twice
+    shutil.rmtree(tmp_path / "out")
+    assert counted(lambda: run(inputs, tmp_path, keep_state=True)) == 0
+    assert shard_bytes(tmp_path) == undisturbed
+    run(inputs, tmp_path)
+    assert shard_bytes(tmp_path) == undisturbed
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV])
+def test_disks_on_which_a_file_has_one_name(inputs, undisturbed, tmp_path, monkeypatch, number):
+    def refuse(source, target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    if number == errno.EXDEV:
+        rename = Path.replace
+
+        def across(source, target):
+            if source.parent != Path(target).parent:
+                refuse(source, target)
+            return rename(source, target)
+
+        monkeypatch.setattr(Path, "replace", across)
+    run(inputs, tmp_path, keep_state=True)
+    assert shard_bytes(tmp_path) == undisturbed
+    assert not list((tmp_path / "state" / "shards").iterdir())
+    # Those that are in place are known; those that are not are computed again.
+    assert counted(lambda: run(inputs, tmp_path, keep_state=True)) == 0
+    (tmp_path / "out" / "hidden.max.01.h5").unlink()
+    run(inputs, tmp_path)
     assert shard_bytes(tmp_path) == undisturbed
 
 

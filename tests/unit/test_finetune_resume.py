@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,25 @@ def test_early_stopping_stops_and_stays_stopped(inputs, tmp_path, monkeypatch, c
     # The first evaluation sets the mark; two more do not pass it.
     assert (scores["stopped_early"], scores["steps"]) == (True, 8)
     assert "validation loss" not in caplog.text
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_results_that_are_deleted_come_back_without_training(inputs, tmp_path, caplog, keep):
+    """Of the state that is kept, what only a training that goes on needs is gone."""
+    whole = what_it_is(run(*inputs, tmp_path, keep_state=True, **OPTIONS, keep=keep))
+    checkpoints = list((tmp_path / "state").glob("checkpoint-*"))
+    assert {path.name for folder in checkpoints for path in folder.iterdir()} == {
+        "record.json",
+        "weights.safetensors",
+    }
+    shutil.rmtree(tmp_path / "model")
+    (tmp_path / "predictions.h5").unlink()
+    (tmp_path / "scores.json").unlink()
+    with caplog.at_level("INFO"):
+        again = run(*inputs, tmp_path, keep_state=True, **OPTIONS, keep=keep)
+    assert "going on after step 15 of 15" in caplog.text
+    assert "validation loss" not in caplog.text
+    assert what_it_is(again) == whole
 
 
 def _stopped(*_):

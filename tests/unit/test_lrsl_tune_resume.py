@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,3 +95,11 @@ def test_stopped_at_the_end_or_in_the_middle_of_an_epoch(
 def test_how_often_it_is_saved_changes_no_weight(inputs, undisturbed, tmp_path):
     folder = run(*inputs, tmp_path, epochs=2)
     assert what_it_is(folder)[0] == what_it_is(undisturbed)[0]
+
+
+def test_results_that_are_deleted_come_back_without_training(inputs, undisturbed, tmp_path, caplog):
+    shutil.rmtree(run(*inputs, tmp_path, keep_state=True, **OPTIONS))
+    with caplog.at_level("INFO"):
+        folder = run(*inputs, tmp_path, keep_state=True, **OPTIONS)
+    assert "going on after step 16 of 16" in caplog.text
+    assert what_it_is(folder) == what_it_is(undisturbed)

@@ -41,7 +41,15 @@ def toy_triplets(data: Path, count: int = 160) -> pa.Table:
     return pa.Table.from_pylist(entries[:count])
 
 
-def run(data: Path, embedder: Path, folder: Path, seed: int = 1, table=None, **options) -> Path:
+def run(
+    data: Path,
+    embedder: Path,
+    folder: Path,
+    seed: int = 1,
+    table=None,
+    keep_state=False,
+    **options,
+) -> Path:
     """Tune into `folder`; return the embedding's folder."""
     tune(
         toy_triplets(data) if table is None else table,
@@ -54,5 +62,6 @@ def run(data: Path, embedder: Path, folder: Path, seed: int = 1, table=None, **o
         seed,
         texts_of(read_dataset(data).tasks["label"]["labels"]),
         template="about {label}",
+        keep_state=keep_state,
     )
     return folder / "embedding"

@@ -10,17 +10,19 @@ with job(snakemake):
     spec = offline_embedder(settings["embedder"], pinned, snakemake.threads)
 
     from probeline.lrsl.stage_embed import embed
+    from probeline.workflow.states import held
 
     names = dict(snakemake.wildcards.items())
-    embed(
-        Path(snakemake.input.dataset[0]).parent,
-        snakemake.wildcards.task,
-        snakemake.input.triplets,
-        spec,
-        snakemake.output.folder,
-        snakemake.output.identity,
-        # Outside the declared outputs, which Snakemake deletes when a job fails.
-        Path(".probeline", snakemake.rule, *names.values()),
-        settings,
-        int(snakemake.wildcards.seed),
-    )
+    with held(snakemake.rule, *names.values()) as state:
+        embed(
+            Path(snakemake.input.dataset[0]).parent,
+            snakemake.wildcards.task,
+            snakemake.input.triplets,
+            spec,
+            snakemake.output.folder,
+            snakemake.output.identity,
+            state,
+            settings,
+            int(snakemake.wildcards.seed),
+            keep_state=True,
+        )

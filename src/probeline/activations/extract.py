@@ -104,13 +104,13 @@ def extract(
     state_folder: Path,
     seed: int,
     free: Callable[[Path], int] = free_bytes,
+    keep_state: bool = False,
 ) -> None:
     """Write every shard of one model over one dataset, `tokens.json` and `timing.json`.
 
     One forward pass over the texts yields all layers, representations and poolings. Memory does
     not grow with the number of texts. Work goes on in `state_folder`; interrupted, the same call
-    goes on at the last complete block and yields the same bits. Finished shards are moved to
-    `out_folder`.
+    goes on at the last complete block and yields the same bits.
 
     Parameters
     ----------
@@ -125,6 +125,9 @@ def extract(
         Seeds torch; nothing random is left in a frozen body, code from a hub may differ.
     free : callable
         Free bytes of the disk a folder is on.
+    keep_state : bool
+        Leave `state_folder`, for a caller whose results may yet be deleted: the same call then
+        brings them back. Shards in both folders take no more room than in one.
 
     Raises
     ------
@@ -162,7 +165,7 @@ def extract(
         out_folder / "timing.json",
         _timing(model, plan, state, resumed, time.perf_counter() - began),
     )
-    state.remove()
+    state.close() if keep_state else state.remove()
 
 
 def make_plan(model: LoadedModel, options: Mapping, rows: int) -> Plan:

@@ -29,6 +29,9 @@ from probeline.files import explained, read_json, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
+# What systems say where a file cannot have a second name, or not there.
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
 
 def settings_hash(settings: Mapping) -> str:
     """16 hexadecimal digits that change with anything in `settings` (JSON-like)."""
@@ -138,16 +141,20 @@ class State:
         )
 
     def finish(self) -> None:
-        """Mark every shard complete, then move all of them into the target folder."""
+        """Mark every shard complete, then put all of them into the target folder."""
         self.settle()
         for writer in self._writers.values():
             writer.finish()
         for name, writer in self._writers.items():
-            _move(writer.path, self.target / name)
+            _place(writer.path, self.target / name)
+
+    def close(self) -> None:
+        """Leave the state folder to be taken up again."""
+        self._thread.shutdown()
 
     def remove(self) -> None:
         """Delete the state folder."""
-        self._thread.shutdown()
+        self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _resume(self, settings: Mapping) -> bool:
@@ -218,16 +225,27 @@ def _sync(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _move(source: Path, target: Path) -> None:
-    """Rename `source` to `target`; across file systems copy, then rename."""
+def _place(source: Path, target: Path) -> None:
+    """Give `source` the name `target`, too; move it where a file can have one name only."""
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            source.replace(target)
-            return
+            target.unlink(missing_ok=True)
+            os.link(source, target)
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno not in _NO_LINKS:
                 raise
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
-        source.unlink()
+            _move(source, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename `source` to `target`; across file systems copy, then rename."""
+    try:
+        source.replace(target)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    source.unlink()

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -85,10 +85,23 @@ class Checkpoints:
             for path in files:
                 with path.open("rb") as handle:
                     os.fsync(handle.fileno())
-        sizes = {path.name: path.stat().st_size for path in files}
-        write_json(folder / _RECORD, {"record": record.plain(), "sizes": sizes})
+        write_json(folder / _RECORD, _sealed(record, files))
         for other in self._steps() - {step, record.best_step}:
             shutil.rmtree(self.path(other), ignore_errors=True)
+
+    def reduce(self) -> None:
+        """Delete what only a training that goes on needs: all but the weights and the records."""
+        for step in self._steps():
+            folder = self.path(step)
+            record = _read(folder)
+            if record is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            # Before the others go: with one of them missing it would not be complete.
+            write_json(folder / _RECORD, _sealed(record, [folder / WEIGHTS]))
+            for path in folder.iterdir():
+                if path.name not in (WEIGHTS, _RECORD):
+                    path.unlink()
 
     def remove(self) -> None:
         """Delete the state folder."""
@@ -97,6 +110,10 @@ class Checkpoints:
     def _steps(self) -> set[int]:
         names = (path.name.removeprefix("checkpoint-") for path in self.folder.glob("checkpoint-*"))
         return {int(name) for name in names if name.isdigit()}
+
+
+def _sealed(record: Record, files: Iterable[Path]) -> dict:
+    return {"record": record.plain(), "sizes": {path.name: path.stat().st_size for path in files}}
 
 
 def _read(folder: Path) -> Record | None:

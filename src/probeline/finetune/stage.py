@@ -48,6 +48,7 @@ def finetune(
     seed: int,
     metric: str | None = None,
     kind: Regular = REGULAR,
+    keep_state: bool = False,
 ) -> None:
     """Fine-tune a sequence classifier on the rows of a task and write it with its logits.
 
@@ -77,6 +78,9 @@ def finetune(
         Default: accuracy, or micro-F1 for a multi-label task.
     kind : Regular
         Which classifier is built; by default that of transformers.
+    keep_state : bool
+        Leave in `state_folder` what the same call needs to do all this again without training,
+        for a caller whose results may yet be deleted.
 
     Raises
     ------
@@ -142,7 +146,7 @@ def finetune(
     }
     write_predictions(predictions, dataset, task, logits, described)
     write_json(scores, found | {"seconds": time.perf_counter() - began})
-    checkpoints.remove()
+    checkpoints.reduce() if keep_state else checkpoints.remove()
     log.info(
         "%s: validation %.4f, test %.4f", job.name, found["validation_score"], found["test_score"]
     )

@@ -21,6 +21,7 @@ def embed(
     state_folder: str | os.PathLike,
     settings: Mapping,
     seed: int,
+    keep_state: bool = False,
 ) -> None:
     """Tune an embedding on triplets.
 
@@ -30,6 +31,8 @@ def embed(
         JSON that changes with the weights: that a tuning took longer is no reason to rerank again.
     settings : mapping
         `options` (the section `lrsl.tune`), `label_texts`, `template`.
+    keep_state : bool
+        See `probeline.lrsl.tune.tune`.
 
     Raises
     ------
@@ -47,5 +50,6 @@ def embed(
         seed,
         settings["label_texts"],
         settings["template"],
+        keep_state,
     )
     write_json(identity, {"embedder": files_hash(embedder_files(Path(out_folder)))})

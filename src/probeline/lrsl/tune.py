@@ -53,6 +53,7 @@ def tune(
     seed: int,
     given_texts: Mapping[str, str | Sequence[str]] | None = None,
     template: str = "{label}",
+    keep_state: bool = False,
 ) -> dict:
     """Tune an embedding and write it as a sentence-transformers folder with `embedding.json`.
 
@@ -78,6 +79,9 @@ def tune(
         `label_texts` of the dataset's config.
     template : str
         What is embedded for a label, with `{label}` in its text's place.
+    keep_state : bool
+        Leave in `state_folder` what the same call needs to do all this again without training,
+        for a caller whose results may yet be deleted.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def tune(
         )
     described = _described(job, settings, record, untuned.accuracy)
     _write(out_folder, loaded, described)
-    checkpoints.remove()
+    checkpoints.reduce() if keep_state else checkpoints.remove()
     log.info(
         "%s: retrieval accuracy %.4f untuned, %.4f tuned, %.0f s",
         job.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from probeline.activations.names import parse_name
 from probeline.workflow.models import offline_spec
+from probeline.workflow.states import held
 
 
 def run_extract(
@@ -41,14 +42,14 @@ def run_extract(
         "representations": list(dict.fromkeys(representation for representation, _, _ in stored)),
         "poolings": list(dict.fromkeys(pooling for _, pooling, _ in stored)),
     }
-    # Outside the declared outputs, which Snakemake deletes when a job fails.
-    state = Path(".probeline") / "extract" / out_folder.parent.name / out_folder.name
-    extract(
-        dataset_folder,
-        settings["model"],
-        spec,
-        options,
-        out_folder,
-        state,
-        settings["seed"],
-    )
+    with held("extract", out_folder.parent.name, out_folder.name) as state:
+        extract(
+            dataset_folder,
+            settings["model"],
+            spec,
+            options,
+            out_folder,
+            state,
+            settings["seed"],
+            keep_state=True,
+        )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from probeline.files import read_json, write_json
+from probeline.workflow.states import STATES, held
 
 
 def offline_spec(spec: Mapping, pinned: str | None, threads: int) -> dict:
@@ -154,24 +155,25 @@ def _train(
     from probeline.finetune.stage import finetune
     from probeline.models.weights import files_hash, model_files
 
-    finetune(
-        Path(inputs.dataset[0]).parent,
-        names["task"],
-        names["model"],
-        settings["spec"],
-        outputs["folder"],
-        outputs["predictions"],
-        outputs["scores"],
-        # Outside the declared outputs, which Snakemake deletes when a job fails.
-        Path(".probeline", *place),
-        {**settings["options"], **aside},
-        int(names["seed"]),
-        settings["metric"],
-        kind,
-    )
-    # The weights alone: that a training took longer is no reason to extract again.
-    files = model_files(Path(outputs["folder"]))
-    write_json(outputs["identity"], {"model": files_hash(files)})
+    with held(*place) as state:
+        finetune(
+            Path(inputs.dataset[0]).parent,
+            names["task"],
+            names["model"],
+            settings["spec"],
+            outputs["folder"],
+            outputs["predictions"],
+            outputs["scores"],
+            state,
+            {**settings["options"], **aside},
+            int(names["seed"]),
+            settings["metric"],
+            kind,
+            keep_state=True,
+        )
+        # The weights alone: that a training took longer is no reason to extract again.
+        files = model_files(Path(outputs["folder"]))
+        write_json(outputs["identity"], {"model": files_hash(files)})
 
 
 def run_search(
@@ -209,25 +211,26 @@ def run_search(
         kind = read_kind(settings["label_tokens"], _first_stage(inputs))
     place = [names[key] for key in ("dataset", "task", "model", "classifier", "worker")]
     chosen = settings["search"]
-    search(
-        Path(inputs.dataset[0]).parent,
-        names["task"],
-        names["model"],
-        spec,
-        Path(found).with_name("journal.log"),
-        found,
-        # Of all jobs: another may take up what one of them has left.
-        Path(".probeline", "search", *place[:-1]),
-        {**settings["options"], **aside["options"]},
-        chosen["space"],
-        chosen["trials"],
-        chosen["seed"],
-        int(names["worker"]),
-        aside["workers"],
-        chosen["prune"],
-        settings["metric"],
-        kind,
-    )
+    with held("search", *place):
+        search(
+            Path(inputs.dataset[0]).parent,
+            names["task"],
+            names["model"],
+            spec,
+            Path(found).with_name("journal.log"),
+            found,
+            # Of all jobs: another may take up what one of them has left.
+            STATES.joinpath("search", *place[:-1]),
+            {**settings["options"], **aside["options"]},
+            chosen["space"],
+            chosen["trials"],
+            chosen["seed"],
+            int(names["worker"]),
+            aside["workers"],
+            chosen["prune"],
+            settings["metric"],
+            kind,
+        )
 
 
 def run_label_attention(

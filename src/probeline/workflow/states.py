@@ -1,0 +1,67 @@
+"""State folders of jobs, from which a killed job goes on.
+
+They lie outside the outputs, which Snakemake deletes when a job has failed or was killed: also when
+the job was done, but Snakemake was killed before it took note. So what is done stays here until a
+run has come to its end.
+
+A run that is killed may leave jobs behind that work on. The next run's job of that name waits for
+them: a folder has one user at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STATES = Path(".probeline")
+_FINISHED = "finished"
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(*names: str) -> Iterator[Path]:
+    """Hold the state folder of a job, alone; it need not exist.
+
+    Parameters
+    ----------
+    names : str
+        Its place below `STATES`: the stage, then what tells the job from others of it.
+
+    Yields
+    ------
+    Path
+        If it is still there in the end, it is marked as one of a job that is done.
+    """
+    folder = STATES.joinpath(*names)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as handle:
+        _wait(handle, folder)
+        yield folder
+        if folder.is_dir():
+            (folder / _FINISHED).touch()
+
+
+def _wait(handle, folder: Path) -> None:
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("%s: an earlier run's job is still at work there; waiting for it", folder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        # Some shared disks have no locks; without them all is as it was.
+        logger.warning("%s: cannot be locked here: %s", folder, os.strerror(error.errno))
+
+
+def forget_finished(root: Path = STATES) -> None:
+    """Delete the state folders of jobs that are done."""
+    for mark in list(root.rglob(_FINISHED)):
+        # A model may be called so.
+        if mark.is_file():
+            shutil.rmtree(mark.parent, ignore_errors=True)

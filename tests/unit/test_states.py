@@ -1,0 +1,75 @@
+"""State folders of jobs: one user at a time, and kept until the run is done."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from probeline.workflow.states import STATES, forget_finished, held
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def begun(*names: str) -> Path:
+    folder = STATES.joinpath(*names)
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").touch()
+    return folder
+
+
+def test_the_state_of_a_job_that_is_done_is_forgotten_in_the_end():
+    done, killed = begun("extract", "notes", "finished"), begun("extract", "notes", "other")
+    with held("extract", "notes", "finished") as state:
+        assert state == done
+    with pytest.raises(KeyboardInterrupt), held("extract", "notes", "other"):
+        raise KeyboardInterrupt
+    forget_finished()
+    assert not done.exists()
+    assert (killed / "journal.jsonl").exists()
+
+
+def test_a_job_without_a_state_leaves_none():
+    with held("finetune", "notes", "label", "tiny", "1") as state:
+        assert not state.exists()
+    assert not state.exists()
+    forget_finished()
+
+
+def test_nothing_to_forget():
+    forget_finished()
+
+
+def test_a_job_waits_for_one_that_an_earlier_run_has_left(caplog):
+    with caplog.at_level("INFO"), held("extract", "notes", "tiny"):
+        entered = threading.Event()
+
+        def work():
+            with held("extract", "notes", "tiny"):
+                entered.set()
+
+        other = threading.Thread(target=work)
+        other.start()
+        while "waiting for it" not in caplog.text:
+            time.sleep(0.01)
+        with held("extract", "notes", "other"):
+            assert not entered.is_set()
+    other.join(10)
+    assert entered.is_set()
+
+
+def test_where_nothing_can_be_locked_jobs_run(monkeypatch, caplog):
+    def refuse(handle, kind):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with held("extract", "notes", "tiny"):
+        pass
+    assert "cannot be locked here: No locks available" in caplog.text
