@@ -6,6 +6,7 @@ PYTHON ?= python3
 CORES ?= all
 # More arguments, for instance: make test PYTEST_ARGS='-k solver -x'
 PYTEST_ARGS ?=
+KILLS ?= 240
 SNAKEMAKE_ARGS ?=
 BENCH_ARGS ?=
 # Each test worker loads torch: beyond a few, memory is short before cores are.
@@ -29,11 +30,11 @@ VENV_FITS = $(VENV)/bin/python -c '$(VERSION_FITS)' && \
 	head -n 3 $(VENV)/bin/pip | grep -qF "$(CURDIR)/$(VENV)/"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-full lint format clean distclean
+.PHONY: help setup run test test-kill bench bench-full lint format clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PYTHON=$(PYTHON) CORES=$(CORES) PYTEST_ARGS= SNAKEMAKE_ARGS= BENCH_ARGS="
+	@echo "Variables: PYTHON=$(PYTHON) CORES=$(CORES) PYTEST_ARGS= KILLS=$(KILLS) SNAKEMAKE_ARGS= BENCH_ARGS="
 
 setup: $(STAMP) ## create .venv and install the pinned versions and this package
 
@@ -46,6 +47,10 @@ run: $(STAMP) ## the main job on the default config, then its results and where 
 test: $(STAMP) ## the tests
 	@$(IN_VENV) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) \
 		--dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-kill: $(STAMP) ## jobs and runs killed at KILLS moments and more, of which `make test` has a few
+	@$(IN_VENV) OMP_NUM_THREADS=1 PROBELINE_TEST_KILLS=$(KILLS) $(VENV)/bin/python -m pytest \
+		-n $(WORKERS) tests/kills $(PYTEST_ARGS)
 
 bench: $(STAMP) ## measure the table of targets in minutes, small sizes; writes benchmarks/results.json
 	@$(IN_VENV) $(VENV)/bin/python -m benchmarks --quick --json $(BENCH_JSON) $(BENCH_ARGS)
