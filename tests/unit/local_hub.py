@@ -36,11 +36,15 @@ class Repo:
 
 @dataclass
 class Hub:
-    """What is asked of the server stands in `asked`: names of files that were sent."""
+    """What is asked of the server stands in `asked`: names of files that were sent.
+
+    `requests` holds every question, answered or not.
+    """
 
     repos: Mapping[str, Repo]
     address: str = ""
     asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     def environment(self, cache: Path, offline: bool = False) -> dict[str, str]:
         """The environment of a process that knows no other hub, and keeps what it fetches here."""
@@ -97,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, sent: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
         for name, repo in self.hub.repos.items():
             place = f"datasets/{name}" if repo.kind == "dataset" else name
             if path.startswith(f"/{place}/resolve/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,31 @@ with job(SimpleNamespace(log=[], output=[], threads=1)):
     tokenizer.encode_batch(["a a"] * 5000)
     print(len(list(tasks.iterdir())) - before)
 """
+
+
+_OFFLINE = """
+import json
+import sys
+from types import SimpleNamespace
+from probeline.workflow.job import job
+
+with job(SimpleNamespace(log=[], threads=1), online=json.loads(sys.argv[1])):
+    import datasets.config
+    import huggingface_hub.constants
+    import transformers.utils.hub as hub
+
+    found = datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE
+    print(json.dumps([*found, hub.is_offline_mode()]))
+"""
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_only_what_fetches_knows_a_network(online):
+    """By the libraries' own words, in an environment that has one."""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_OFFLINE")}
+    line = [sys.executable, "-c", _OFFLINE, json.dumps(online)]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [not online] * 3
 
 
 @pytest.mark.skipif(not _TASKS.is_dir(), reason="threads are counted through /proc")

@@ -1,8 +1,9 @@
 from probeline.workflow.job import job
 
-with job(snakemake):
+with job(snakemake, online=True):
     from probeline.files import write_json
-    from probeline.models.hub import fetch
+    from probeline.models.hub import fetch, tokenizer_commit
 
     spec = snakemake.params[0]
-    write_json(snakemake.output[0], {"path": spec["path"], "commit": fetch(spec)})
+    found = {"path": spec["path"], "commit": fetch(spec)}
+    write_json(snakemake.output[0], found | tokenizer_commit(spec))

@@ -1,6 +1,6 @@
 from probeline.workflow.job import job
 
-with job(snakemake):
+with job(snakemake, online=True):
     from probeline.files import write_json
     from probeline.models.hub import fetch_embedder
 

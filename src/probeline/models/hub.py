@@ -122,6 +122,12 @@ def fetch(spec: Mapping) -> str | None:
     return commit
 
 
+def tokenizer_commit(spec: Mapping) -> dict[str, str]:
+    """Return {"tokenizer": commit in the cache} where `spec` names a hub's tokenizer, else {}."""
+    found = resolve(spec["tokenizer"]) if spec.get("tokenizer") else None
+    return {"tokenizer": found.commit} if found and found.commit else {}
+
+
 def fetch_embedder(spec: Mapping) -> str | None:
     """As `fetch`, for a sentence-transformers model; `spec` holds its path and revision."""
     path, revision = spec["path"], spec.get("revision")

@@ -162,10 +162,12 @@ def load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
     name, folder = spec["path"], source.folder
     if spec.get("tokenizer"):
         name = spec["tokenizer"]
-        other = resolve(name)
+        # A hub's tokenizer has a commit once it is fetched; the configuration names none.
+        revision = spec.get("tokenizer_revision")
+        other = resolve(name, revision)
         folder = other.folder
         if other.kind == "hub":
-            folder = hub_folder(name, None, Need(weights=False))
+            folder = hub_folder(name, revision, Need(weights=False))
     digest = files_hash(tokenizer_files(folder, name))
     try:
         with quiet():

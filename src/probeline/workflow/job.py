@@ -13,13 +13,19 @@ from threadpoolctl import threadpool_limits
 from probeline import logs
 from probeline.files import remove_leftovers
 
+# Read when the libraries of the hub are imported, by one or another of them.
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+
 
 @contextmanager
-def job(snakemake) -> Iterator[None]:
+def job(snakemake, online: bool = False) -> Iterator[None]:
     """Log to the rule's log file, keep to the rule's threads, report errors in one line.
 
-    What a killed job has left half-written is removed.
+    What a killed job has left half-written is removed. The hub is for rules that fetch alone
+    (`online`): to all others it is what these have brought.
     """
+    if not online:
+        os.environ.update(dict.fromkeys(_OFFLINE, "1"))
     # Read by the tokenizers' pool when it starts; Snakemake sets those of OpenMP and BLAS.
     os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)
     logs.set_up(str(snakemake.log[0]) if snakemake.log else None)

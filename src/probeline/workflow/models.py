@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from probeline.workflow.states import STATES, held
 
 
 def offline_spec(spec: Mapping, pinned: str | None, threads: int) -> dict:
-    """Keep a job's model to what the fetch rule brought, and torch to the job's threads.
+    """Keep a job's model to the commit that the fetch rule brought, and torch to its threads.
 
     Parameters
     ----------
@@ -27,16 +26,22 @@ def offline_spec(spec: Mapping, pinned: str | None, threads: int) -> dict:
     dict
         The entry with its commit.
     """
-    # Before huggingface_hub is imported: it reads this once. The fetch rule was the only download.
-    os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 
     torch.set_num_threads(threads)
-    found = dict(spec)
-    if pinned:
-        # No commit: a folder or package, of which only the tokenizer was fetched.
-        found["revision"] = read_json(pinned)["commit"] or found.get("revision")
+    found = pinned_revision(spec, pinned)
+    if pinned and "tokenizer" in (told := read_json(pinned)):
+        found["tokenizer_revision"] = told["tokenizer"]
     return found
+
+
+def pinned_revision(spec: Mapping, pinned: str | None) -> dict:
+    """Return an entry of `models:` or `datasets:` with the commit that JSON `pinned` tells, if any.
+
+    The JSON of a folder or package, of which only the tokenizer was fetched, tells none.
+    """
+    commit = read_json(pinned)["commit"] if pinned else None
+    return {**spec, "revision": commit or spec.get("revision")}
 
 
 def offline_embedder(settings: Mapping, pinned: str | None, threads: int) -> dict:
