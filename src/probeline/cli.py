@@ -129,6 +129,61 @@ def fetch(
         typer.echo(f"{name}: {commit or 'local, nothing to fetch'}")
 
 
+@app.command()
+def cache(
+    folder: Annotated[
+        Path | None, typer.Option(help="The cache. Default: what SNAKEMAKE_OUTPUT_CACHE says.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Remove what was not used for so long: 12h, 30d, 8w.")
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Remove what was not used for longest, until this is left: 50GB."),
+    ] = None,
+    used_by: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder whose links count too, such as a copy of a working directory."),
+    ] = None,
+    forget: Annotated[
+        list[Path] | None, typer.Option(help="A working directory that is gone for good.")
+    ] = None,
+    unlink: Annotated[
+        Path | None,
+        typer.Option(help="A working directory whose links to entries that are gone are removed."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")
+    ] = False,
+) -> None:
+    """List what `snakemake --cache` shares between working directories, or remove some of it.
+
+    What a working directory has a link to is never removed.
+    """
+    from rich.console import Console
+
+    from probeline.cache import show, uses
+    from probeline.cache.location import cache_folder
+    from probeline.cache.words import parse_age, parse_size
+
+    if unlink is not None:
+        removed = uses.unlink_broken(unlink)
+        typer.echo(f"{unlink}: {removed} links removed; the next run makes these files again")
+        return
+    place = cache_folder(folder)
+    age = None if older_than is None else parse_age(older_than, "--older-than")
+    size = None if keep is None else parse_size(keep, "--keep")
+    if dry_run and age is size is None:
+        raise ProbelineError("cache: --dry-run says what --older-than or --keep would remove")
+    for gone in forget or []:
+        uses.forget(place, gone)
+    contents = show.read_contents(place, used_by or [])
+    if age is size is None:
+        show.show(place, contents, Console())
+    else:
+        show.prune(place, contents, Console(), age, size, dry_run, used_by or [])
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"probeline {__version__}")

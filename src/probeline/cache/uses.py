@@ -1,0 +1,240 @@
+"""Who uses which entries: working directories are known to the cache, their links say the rest.
+
+Snakemake keeps no record of who has an entry. A run with `--cache` therefore writes one file of its
+own into ``.probeline/folders`` of the cache, when it starts and when it ends. The links in its
+folder are what counts; the record says where to look, and stands in where nobody can look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from probeline.cache.entries import KEY, user_name
+from probeline.errors import ProbelineError
+from probeline.files import explained, write_json
+
+OWN = ".probeline"
+_FOLDERS = "folders"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A working directory that has used the cache.
+
+    Attributes
+    ----------
+    folder : Path
+    user, host : str
+        Who ran it, and where.
+    seen : float
+        When it last ran, in seconds since the epoch.
+    entries : dict of str to str
+        Keys of the entries that it had then: the file or folder that one was for.
+    """
+
+    folder: Path
+    user: str
+    host: str
+    seen: float
+    entries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class InUse:
+    """What must stay.
+
+    Attributes
+    ----------
+    links : dict of str to list of Path
+        Keys of entries: the working directories that have links to them.
+    unseen : list of Use
+        Working directories that cannot be looked at: what they last had is among `links`.
+    """
+
+    links: dict[str, list[Path]]
+    unseen: list[Use]
+
+
+def own_folder(cache: Path, *parts: str) -> Path:
+    """Return a folder for what probeline itself keeps in a cache, open to whom the cache is."""
+    path = cache
+    for part in (OWN, *parts):
+        path = path / part
+        if not path.is_dir():
+            path.mkdir(exist_ok=True)
+            path.chmod(cache.stat().st_mode & 0o7777)
+    return path
+
+
+def record(cache: Path, folder: Path) -> Use:
+    """Write down that `folder` uses the cache, and which entries it has now.
+
+    Raises
+    ------
+    OSError, ProbelineError
+        If the cache cannot be written.
+    """
+    folder = folder.resolve()
+    use = Use(folder, user_name(os.getuid()), socket.gethostname(), time.time(), linked(folder))
+    path = own_folder(cache, _FOLDERS) / _file_name(folder)
+    write_json(path, asdict(use) | {"folder": str(folder)})
+    path.chmod(0o644)
+    return use
+
+
+def recorded(cache: Path) -> list[Use]:
+    """Return all working directories that the cache knows, by their paths.
+
+    Raises
+    ------
+    ProbelineError
+        If a record cannot be read.
+    """
+    found = []
+    for path in (cache / OWN / _FOLDERS).glob("*.json"):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Use(**told | {"folder": Path(told["folder"])}))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ProbelineError(
+                f"{path}: cannot be read, so it is not known what that run uses ({error}); delete "
+                "it, and run that workflow again if it is still wanted"
+            ) from None
+    return sorted(found, key=lambda use: use.folder)
+
+
+def forget(cache: Path, folder: Path) -> None:
+    """Drop the record of a working directory.
+
+    Raises
+    ------
+    ProbelineError
+        If the cache does not know it.
+    """
+    path = cache / OWN / _FOLDERS / _file_name(folder.resolve())
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise ProbelineError(f"--forget: {folder}: the cache knows no such folder") from None
+    except PermissionError:
+        raise ProbelineError(
+            f"--forget: {folder}: only who ran it, or the owner of the cache, may do this"
+        ) from None
+
+
+def in_use(uses: Iterable[Use], others: Iterable[Path] = ()) -> InUse:
+    """Look into working directories for links to entries.
+
+    Parameters
+    ----------
+    uses : iterable of Use
+    others : iterable of Path
+        Folders that the cache need not know.
+
+    Raises
+    ------
+    ProbelineError
+        If one of `others` cannot be read.
+    """
+    links: dict[str, list[Path]] = {}
+    unseen = []
+    for use in uses:
+        try:
+            found = linked(use.folder, strict=True)
+        except OSError:
+            unseen.append(use)
+            found = use.entries
+        for key in found:
+            links.setdefault(key, []).append(use.folder)
+    for folder in others:
+        try:
+            found = linked(folder, below=".", strict=True)
+        except OSError as error:
+            raise ProbelineError(
+                f"--used-by: {folder}: cannot be read: {error.strerror or error}"
+            ) from None
+        for key in found:
+            links.setdefault(key, []).append(folder)
+    return InUse(links, unseen)
+
+
+def linked(folder: Path, below: str = "results", strict: bool = False) -> dict[str, str]:
+    """Return {key: what it is for} of the links to cache entries in a working directory.
+
+    A link counts by the key in its target, wherever that leads: the same cache can have a path of
+    its own on each machine.
+
+    Parameters
+    ----------
+    folder : Path
+    below : str
+        Part of the folder that is looked at.
+    strict : bool
+        Whether what cannot be read raises OSError, instead of being passed over. That there is
+        no `below` in a folder is no error.
+    """
+    if strict:
+        os.scandir(folder).close()
+    links = _links(folder / below, strict)
+    return {key: str(link.parent.relative_to(folder)) for link in links if (key := _key(link))}
+
+
+def _links(folder: Path, strict: bool = False) -> Iterator[Path]:
+    """All links in a folder, and in those that lie in it."""
+    places = [folder] if folder.is_dir() else []
+    while places:
+        try:
+            with os.scandir(places.pop()) as inside:
+                files = list(inside)
+        except OSError:
+            if strict:
+                raise
+            continue
+        for file in files:
+            if file.is_symlink():
+                yield Path(file.path)
+            elif file.is_dir(follow_symlinks=False):
+                places.append(Path(file.path))
+
+
+def _key(link: Path) -> str | None:
+    """The key of the entry that a link leads to, if it does; to a file in one as well."""
+    found = (KEY.match(part) for part in link.readlink().parts)
+    return next((match[0] for match in found if match), None)
+
+
+def broken(folder: Path) -> list[Path]:
+    """Return the links of a working directory to entries that are gone."""
+    places = [folder / "results" / part for part in ("activations", "datasets", "lrsl")]
+    links = (link for place in places for link in _links(place))
+    return sorted(link for link in links if _key(link) and not link.exists())
+
+
+def unlink_broken(folder: Path) -> int:
+    """Remove the links of a working directory to entries that are gone; return how many.
+
+    Raises
+    ------
+    ProbelineError
+        If there is no such folder, or it cannot be written.
+    """
+    if not folder.is_dir():
+        raise ProbelineError(f"--unlink: {folder}: no such folder")
+    links = broken(folder)
+    for link in links:
+        with explained(link):
+            link.unlink()
+    return len(links)
+
+
+def _file_name(folder: Path) -> str:
+    return f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"

@@ -1,0 +1,240 @@
+"""The shared cache: what lies in it, who uses it, and what may go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from shared_caches import (
+    DAY,
+    key,
+    project,
+    store_embedding,
+    store_labels,
+    store_shards,
+    store_texts,
+)
+
+from probeline.cache import uses
+from probeline.cache.entries import read_entries, unfinished
+from probeline.cache.location import cache_folder
+from probeline.cache.origin import Origin, origin
+from probeline.cache.words import age_text, parse_age, parse_size, size_text
+from probeline.errors import ProbelineError
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("12h", 43200), ("30d", 2592000), ("2w", 1209600), ("1.5d", 129600), (" 3 d ", 259200)],
+)
+def test_ages(text, seconds):
+    assert parse_age(text, "--older-than") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-3d", "3y", "1e3d", "30 day", "\u0663d", "nan d"])
+def test_what_is_no_age_is_named(text):
+    with pytest.raises(ProbelineError, match=r"--older-than: '.*' is no age; expected a number"):
+        parse_age(text, "--older-than")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("50GB", 50 * 10**9),
+        ("1.5tb", 15 * 10**11),
+        ("200 MiB", 200 * 2**20),
+        ("3B", 3),
+        ("2KiB", 2048),
+    ],
+)
+def test_sizes(text, size):
+    assert parse_size(text, "--keep") == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "5PB", "5 0GB", "5G", "inf", "1,5GB"])
+def test_what_is_no_size_is_named(text):
+    with pytest.raises(ProbelineError, match=r"--keep: '.*' is no size; expected a number"):
+        parse_size(text, "--keep")
+
+
+def test_ages_and_sizes_are_shown_in_one_unit():
+    assert [age_text(s) for s in (-1, 59, 60, 7200, 3 * DAY)] == ["0s", "59s", "1min", "2h", "3d"]
+    shown = [size_text(size) for size in (0, 999, 1000, 5 * 10**8, 10**13)]
+    assert shown == ["0 B", "999 B", "1.0 KB", "500.0 MB", "10.0 TB"]
+
+
+# Where it lies
+
+
+def test_the_folder_is_the_one_given_or_the_one_of_the_environment(cache, monkeypatch):
+    monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(cache))
+    assert cache_folder() == cache
+    assert cache_folder(cache.parent) == cache.parent
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (None, "is not set, so there is no shared cache"),
+        ("", "is not set, so there is no shared cache"),
+        ("some/cache", "'some/cache' is no full path; begin it with /"),
+        ("/no/such/place", "/no/such/place: no such folder; make it first"),
+        (__file__, "no such folder; make it first"),
+    ],
+)
+def test_a_folder_that_cannot_be_the_cache_is_refused(monkeypatch, value, problem):
+    monkeypatch.delenv("SNAKEMAKE_OUTPUT_CACHE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", value)
+    with pytest.raises(ProbelineError) as error:
+        cache_folder()
+    assert "SNAKEMAKE_OUTPUT_CACHE" in str(error.value) and problem in str(error.value)
+
+
+# Entries
+
+
+def test_files_of_one_job_are_one_entry(cache):
+    store_texts(cache, "aa", days=3, size=50)
+    store_shards(cache, "bb")
+    store_embedding(cache, "cc")
+    (cache / "README").write_text("not an entry")
+    (cache / "tmpab12_x9z").mkdir()
+    found = read_entries(cache)
+    assert [entry.key for entry in found] == [key("aa"), key("bb"), key("cc")]
+    texts, shards, tuned = found
+    assert sorted(texts.parts) == ["_manifest.json", "_texts.parquet"]
+    assert texts.size == 50 + len(json.dumps({"name": "notes", "rows": 7}))
+    assert time.time() - texts.made == pytest.approx(3 * DAY, abs=60)
+    assert time.time() - texts.stored < 60
+    assert shards.size == sum(path.stat().st_size for path in shards.parts.values())
+    inside = [path for path in (cache / f"{key('cc')}_folder").rglob("*") if path.is_file()]
+    beside = cache / f"{key('cc')}_identity.json"
+    assert tuned.size == sum(path.stat().st_size for path in [*inside, beside])
+    assert unfinished(cache) == [cache / "tmpab12_x9z"]
+
+
+def test_entries_say_what_they_are(cache):
+    store_texts(cache, "a")
+    store_labels(cache, "b")
+    store_shards(cache, "c", revision="0123456789" * 4)
+    store_shards(cache, "d", "plain")
+    store_embedding(cache, "e")
+    (cache / f"{key('f')}.bam").write_text("of another workflow")
+    assert [origin(entry) for entry in read_entries(cache)] == [
+        Origin("texts", "notes", "", "7 texts"),
+        Origin("dataset", "notes", "", "7 texts, coarse, fine"),
+        Origin("extract", "notes", "tiny", "org/tiny at 0123456, 7 texts, 24 tokens, float32"),
+        Origin("extract", "notes", "plain", "org/plain, 7 texts, 24 tokens, float32"),
+        Origin("embed", "notes", "", "label, seed 3, from small"),
+        Origin(""),
+    ]
+
+
+def test_a_damaged_entry_is_listed_as_such(cache):
+    shard = store_shards(cache, "a")[0]
+    shard.write_bytes(shard.read_bytes()[:100])
+    store_texts(cache, "b")
+    (cache / f"{key('b')}_manifest.json").write_text("{")
+    store_labels(cache, "c")
+    (cache / f"{key('c')}_manifest.json").unlink()
+    found = [origin(entry) for entry in read_entries(cache)]
+    assert [of.rule for of in found] == ["extract", "texts", "dataset"]
+    assert all(of.detail.startswith("cannot be read (") for of in found)
+    assert all("\n" not in of.detail for of in found)
+
+
+# Who uses it
+
+
+def test_links_count_wherever_the_cache_is_mounted(cache, tmp_path):
+    texts, (shard, *_) = store_texts(cache, "a"), store_shards(cache, "b")
+    tuned = store_embedding(cache, "c")
+    elsewhere = Path("/mnt/of/another/host") / texts.name
+    folder = project(tmp_path / "one", elsewhere, shard, tuned)
+    # What Snakemake makes of a folder that it has from the cache.
+    inside = folder / "results" / "lrsl" / "1"
+    inside.mkdir(parents=True)
+    other = key("d") + "_folder"
+    (inside / "config.json").symlink_to(cache / other / "config.json")
+    (folder / "results" / "notes.csv").symlink_to("/etc/hostname")
+    assert uses.linked(folder) == {
+        key("a"): "results/datasets/notes",
+        key("b"): "results/datasets/notes",
+        key("c"): "results/datasets/notes",
+        key("d"): "results/lrsl/1",
+    }
+    assert uses.linked(tmp_path / "nowhere") == {}
+
+
+def test_what_a_folder_had_stays_while_it_cannot_be_looked_at(cache, tmp_path):
+    folder = project(tmp_path / "one", store_texts(cache, "a"))
+    use = uses.record(cache, folder)
+    assert uses.recorded(cache) == [use]
+    assert (use.folder, use.entries) == (folder, {key("a"): "results/datasets/notes"})
+    found = uses.in_use(uses.recorded(cache))
+    assert (found.links, found.unseen) == ({key("a"): [folder]}, [])
+    folder.rename(tmp_path / "moved")
+    found = uses.in_use(uses.recorded(cache))
+    assert (found.links, found.unseen) == ({key("a"): [folder]}, [use])
+    uses.forget(cache, folder)
+    assert uses.in_use(uses.recorded(cache)).links == {}
+    assert uses.in_use([], [tmp_path / "moved"]).links == {key("a"): [tmp_path / "moved"]}
+
+
+def test_a_folder_that_has_let_go_uses_nothing(cache, tmp_path):
+    folder = project(tmp_path / "one", store_texts(cache, "a"))
+    uses.record(cache, folder)
+    shutil.rmtree(folder / "results")
+    assert uses.in_use(uses.recorded(cache)).links == {}
+
+
+def test_what_is_not_known_is_an_error(cache, tmp_path):
+    with pytest.raises(ProbelineError, match=r"--forget: .*/two: the cache knows no such folder"):
+        uses.forget(cache, tmp_path / "two")
+    with pytest.raises(ProbelineError, match=r"--used-by: .*/two: cannot be read: No such file"):
+        uses.in_use([], [tmp_path / "two"])
+    uses.record(cache, tmp_path)
+    (path,) = (cache / ".probeline" / "folders").iterdir()
+    for text in ("{", "[]", "{}", '{"folder": 3}'):
+        path.write_text(text)
+        with pytest.raises(ProbelineError, match="cannot be read, so it is not known what that"):
+            uses.recorded(cache)
+
+
+def test_what_probeline_keeps_is_open_to_whom_the_cache_is(cache, tmp_path):
+    cache.chmod(0o2770)
+    uses.record(cache, tmp_path)
+    kept = cache / ".probeline" / "folders"
+    for folder in (kept.parent, kept):
+        assert oct(folder.stat().st_mode & 0o7777) == "0o2770"
+    (path,) = kept.iterdir()
+    assert oct(path.stat().st_mode & 0o777) == "0o644"
+
+
+def test_broken_links_are_found_and_removed(cache, tmp_path):
+    texts, labels = store_texts(cache, "a"), store_labels(cache, "b")
+    folder = project(tmp_path / "one", texts, labels)
+    (folder / "results" / "datasets" / "own").symlink_to("/no/such/file")
+    assert uses.broken(folder) == []
+    texts.unlink()
+    (link,) = uses.broken(folder)
+    assert link.readlink() == texts
+    assert uses.unlink_broken(folder) == 1
+    assert not link.is_symlink() and len(uses.linked(folder)) == 1
+    with pytest.raises(ProbelineError, match=r"--unlink: .*/two: no such folder"):
+        uses.unlink_broken(tmp_path / "two")
