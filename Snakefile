@@ -5,7 +5,8 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from probeline.workflow.parsing import own_config, plan_or_exit
+from probeline.workflow.parsing import own_config, plan_or_exit, shared_or_exit, start_or_exit
+from probeline.workflow.sharing import note_use
 from probeline.workflow.states import forget_finished
 
 min_version("9.27")
@@ -17,6 +18,7 @@ if not workflow.config_settings.configfiles:
 
 
 plan = plan_or_exit(config, workflow.configfiles)
+shared = shared_or_exit(workflow.workflow_settings.cache, workflow.is_main_process)
 
 
 include: "workflow/rules/common.smk"
@@ -30,6 +32,19 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/lrsl.smk"
 include: "workflow/rules/results.smk"
+
+
+# What a working directory has from a shared cache stays there: `probeline cache` asks who has what.
+onstart:
+    start_or_exit(shared, workflow.workflow_settings.cache, workflow.local_exec)
+
+
+onsuccess:
+    note_use(shared)
+
+
+onerror:
+    note_use(shared)
 
 
 rule all:

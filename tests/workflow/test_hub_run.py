@@ -44,11 +44,18 @@ CONFIG = {
 }
 
 
-def notes() -> Repo:
+PINS = (
+    "results/models/roberta-sst2.json",
+    "results/models/gpt2-imdb.json",
+    "results/datasets/notes/hub.json",
+)
+
+
+def notes(seed: int = 0, commit: str = DATA_COMMIT) -> Repo:
     """Parquet files under a card that names a configuration and the classes."""
     names = list(tiny_project.CLASSES)
     card = ["---", "configs:", "- config_name: small", "  data_files:"]
-    files, rows = {}, tiny_project.sentences(120)
+    files, rows = {}, tiny_project.sentences(120, seed)
     for split, part in (("train", rows[:90]), ("validation", rows[90:])):
         card += [f"  - split: {split}", f"    path: small/{split}-*"]
         table = pa.table(
@@ -65,7 +72,7 @@ def notes() -> Repo:
     card += ["      class_label:", "        names:"]
     card += [f"          '{code}': {name}" for code, name in enumerate(names)]
     files["README.md"] = "\n".join([*card, "---", ""]).encode()
-    return Repo(files, DATA_COMMIT, "dataset")
+    return Repo(files, commit, "dataset")
 
 
 def command(hub: Hub, folder: Path, *arguments: str, offline: bool = False) -> str:
@@ -84,7 +91,7 @@ def command(hub: Hub, folder: Path, *arguments: str, offline: bool = False) -> s
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, Hub]:
-    """A project that was fetched for, and then ran while the hub was gone."""
+    """A project whose models and data were fetched, and that ran whole beside the hub."""
     folder = tmp_path_factory.mktemp("project")
     published = tmp_path_factory.mktemp("published")
     repos = {"somebody/notes": notes()}
@@ -93,14 +100,51 @@ def finished(tmp_path_factory) -> tuple[Path, Hub]:
         repos[repo] = Repo.of_folder(published / repo)
     tiny_project.write_config(folder / "config.yaml", CONFIG)
     with local_hub(repos) as hub:
-        printed = command(hub, folder, "fetch")
-    assert printed.splitlines() == [
-        f"roberta-sst2: {COMMIT}",
-        f"gpt2-imdb: {COMMIT}",
-        f"notes: {DATA_COMMIT}",
-    ]
-    snake.run(folder, **hub.environment(folder / "home", offline=True))
+        env = hub.environment(folder / "home")
+        snake.run(folder, *PINS, **env)
+        asked = len(hub.requests)
+        assert asked > 0
+        snake.run(folder, **env)
+        assert hub.requests[asked:] == []
     return folder, hub
+
+
+def test_fetching_beforehand_is_the_same(finished, tmp_path):
+    folder, hub = finished
+    with local_hub(hub.repos) as again:
+        tiny_project.write_config(tmp_path / "config.yaml", CONFIG)
+        assert command(again, tmp_path, "fetch").splitlines() == [
+            f"roberta-sst2: {COMMIT}",
+            f"gpt2-imdb: {COMMIT}",
+            f"notes: {DATA_COMMIT}",
+        ]
+    # The hub is gone; the rules that fetch find all of it in the cache.
+    env = again.environment(tmp_path / "home", offline=True)
+    snake.run(tmp_path, *PINS, "results/datasets/notes/dataset.json", **env)
+    for path in (*PINS, "results/datasets/notes/dataset.json"):
+        assert (tmp_path / path).read_bytes() == (folder / path).read_bytes()
+
+
+def test_a_dataset_that_has_moved_on_is_another(finished, tmp_path):
+    """In a shared cache too, whose key is made before anybody knows the commit."""
+    _, hub = finished
+    shared = tmp_path / "cache"
+    shared.mkdir()
+    texts = {}
+    later = notes(seed=1, commit="e" * 40)
+    for name, repo in {"before": notes(), "after": later, "again": notes()}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        tiny_project.write_config(folder / "config.yaml", CONFIG)
+        with local_hub({**hub.repos, "somebody/notes": repo}) as moved:
+            env = moved.environment(folder / "home") | {"SNAKEMAKE_OUTPUT_CACHE": str(shared)}
+            target = "results/datasets/notes/texts.parquet"
+            snake.run(folder, "--cache", "--", target, **env)
+        pinned = json.loads((folder / PINS[-1]).read_text())
+        assert pinned == {"path": "somebody/notes", "commit": repo.commit}
+        texts[name] = (folder / target).resolve()
+    assert texts["before"] == texts["again"] != texts["after"]
+    assert texts["before"].read_bytes() != texts["after"].read_bytes()
 
 
 def test_models_and_data_are_pinned(finished):

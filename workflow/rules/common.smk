@@ -1,6 +1,7 @@
 # What names may look like, and lists several stages need.
 
 from probeline import versions
+from probeline.workflow.sharing import content
 from probeline.config import (
     NO_MODEL,
     PATH_TASK,
@@ -56,6 +57,13 @@ def slug_shards(wildcards):
 
 def probed_shards(wildcards):
     return plan.shards(wildcards.dataset, wildcards.model, plan.probed(wildcards.model))
+
+
+def pinned_dataset(wildcards):
+    """The commit of a dataset that the fetch rule brought into the cache."""
+    if plan.dataset_is_fetched(wildcards.dataset):
+        return f"results/datasets/{wildcards.dataset}/hub.json"
+    return []
 
 
 def pinned(wildcards):

@@ -16,7 +16,8 @@ rule fetch:
 # One rule per pair, without wildcards: of rules whose outputs begin alike up to the first wildcard,
 # Snakemake tries each for every file, and shards are most of a run's files. All are named, so that
 # `--cache` can share them; a cached rule may hold no benchmark, timing.json stands in. Of what other
-# rules make, the cache knows how and not what: models that are trained here are extracted anew.
+# rules make, the cache knows how and not what. So `content` tells it the texts and the commit; models
+# that are trained here are extracted anew.
 for dataset, model in plan.pairs:
 
     rule:
@@ -46,7 +47,8 @@ for dataset, model in plan.pairs:
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
         params:
             settings=plan.extract_params(model),
-            # A function of the output: it counts for the cache, not as a reason to run again.
+            # Functions of input or output count for the cache, not as a reason to run again.
             shards=lambda wildcards, output: [Path(path).name for path in output],
+            content=lambda wildcards, input: content(input.manifest, input.pinned),
         script:
             "../scripts/extract.py"

@@ -90,8 +90,8 @@ rule embed:
         identity="results/lrsl/{dataset}/{task}/{model}/{source}/embedding/{seed}.json",
     log:
         "logs/embed/{dataset}/{task}/{model}/{source}/{seed}.log",
-    benchmark:
-        "results/benchmarks/embed/{dataset}/{task}/{model}/{source}/{seed}.tsv"
+    # Shared by what it reads, however that was made; a cached rule may hold no benchmark.
+    cache: "omit-software"
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -99,7 +99,15 @@ rule embed:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
     params:
-        lambda wildcards: plan.tune_params(wildcards.dataset, wildcards.task),
+        settings=lambda wildcards: plan.tune_params(wildcards.dataset, wildcards.task),
+        task=lambda wildcards, output: wildcards.task,
+        seed=lambda wildcards, output: wildcards.seed,
+        content=lambda wildcards, input: content(
+            # Of the dataset the manifest, which tells what is in the other files.
+            input.triplets,
+            input.dataset[-1],
+            input.pinned,
+        ),
     script:
         "../scripts/embed.py"
 
@@ -125,8 +133,6 @@ use rule embed as embed_on_own_logits with:
         identity="results/lrsl/{dataset}/{task}/{model}/{source}/own/embedding/{seed}.json",
     log:
         "logs/embed_on_own_logits/{dataset}/{task}/{model}/{source}/{seed}.log",
-    benchmark:
-        "results/benchmarks/embed_on_own_logits/{dataset}/{task}/{model}/{source}/{seed}.tsv"
 
 
 rule rerank:

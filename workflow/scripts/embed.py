@@ -5,7 +5,7 @@ from probeline.workflow.job import job
 with job(snakemake):
     from probeline.workflow.models import offline_embedder
 
-    settings = snakemake.params[0]
+    settings = snakemake.params.settings
     pinned = snakemake.input.get("pinned")
     spec = offline_embedder(settings["embedder"], pinned, snakemake.threads)
 

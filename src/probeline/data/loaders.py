@@ -87,6 +87,26 @@ def fetch_dataset(spec: dict, data_root: str | None = None) -> str | None:
     return load_source(spec, data_root)["train"].revision
 
 
+def fetch_splits(path: str, config: str | None, revision: str | None, splits: list[str]) -> str:
+    """Bring splits of a hub dataset into the hub's cache, as they are; return their commit.
+
+    Parameters
+    ----------
+    path, config, revision
+        As in `hub.load_split`.
+    splits : list of str
+
+    Raises
+    ------
+    ProbelineError
+        If one cannot be loaded, or they are of different commits.
+    """
+    commits = {load_split(path, config, revision, split)[1] or revision for split in splits}
+    if len(commits) > 1:
+        raise ProbelineError(f"{path}: a new commit came while it was fetched; run again")
+    return commits.pop()
+
+
 def _file_source(spec: dict, path: Path) -> Source:
     loader, texts, tasks = spec["loader"], text_columns(spec), task_columns(spec)
     encoding = spec.get("encoding") or "utf-8"

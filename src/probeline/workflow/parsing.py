@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from probeline.config import read
 from probeline.errors import ProbelineError
 from probeline.workflow.plan import Plan, load_plan
+from probeline.workflow.sharing import note_use, refuse_broken, refuse_nameless, shared_folder
 
 
 @contextmanager
@@ -32,6 +33,27 @@ def own_config(basedir: str | os.PathLike) -> str:
     path = own if own.is_file() else Path(basedir) / own
     read(path)
     return str(path)
+
+
+@_lines()
+def shared_or_exit(asked: Sequence[str] | None, whole: bool) -> Path | None:
+    """`shared_folder`; on a mistake its line is printed, and Snakemake ends with status 1.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether this is the run itself, and no job of it: it also looks at what it has of a cache.
+    """
+    if whole:
+        refuse_broken(Path())
+    return shared_folder(asked)
+
+
+@_lines()
+def start_or_exit(shared: Path | None, asked: Sequence[str] | None, local: bool) -> None:
+    """What a run does before its first job: the cache learns who uses it."""
+    refuse_nameless(asked, local)
+    note_use(shared)
 
 
 @_lines()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from probeline import versions
 from probeline.config import GIVEN, LABEL_TOKENS, NO_MODEL, PATH_TASK, REGULAR, validate
+from probeline.data.paths import split_sources
 from probeline.data.selection import is_drawn, selection
 from probeline.models.weights import sampled_hash
 from probeline.workflow.label_tokens import ASIDE, described
@@ -43,6 +44,12 @@ class Plan(Reranking):
     def texts_params(self, dataset: str) -> dict:
         """What decides the texts of a dataset, labels apart."""
         return selection(self.dataset_params(dataset)) | {"version": versions.TEXTS}
+
+    def fetch_dataset_params(self, dataset: str) -> dict:
+        """What is brought from the hub, whatever is then made of it."""
+        spec = self.config.dataset_spec(dataset)
+        splits = [name or "train" for name in split_sources(spec).values()]
+        return {key: spec[key] for key in ("path", "config", "revision")} | {"splits": splits}
 
     def fetch_params(self, model: str) -> dict:
         return self._identity(model)

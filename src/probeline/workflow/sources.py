@@ -132,7 +132,7 @@ class Sources:
     def _source(self, dataset: str) -> tuple[list[str], str | None]:
         spec = self.config.dataset_spec(dataset)
         files = [named(path) for path in source_files(spec, self.data_root)]
-        if files or (spec["loader"] == "hub" and local_folder(spec, self.data_root) is None):
+        if files or self.dataset_is_fetched(dataset):
             return files, None
         return [], source_fingerprint(spec, self.data_root)
 
@@ -144,6 +144,11 @@ class Sources:
     def dataset_files(self, dataset: str) -> list[str]:
         """Files a dataset is read from; none for the hub and for folders."""
         return self._sources[dataset][0]
+
+    def dataset_is_fetched(self, dataset: str) -> bool:
+        """Whether a dataset comes from the hub."""
+        spec = self.config.dataset_spec(dataset)
+        return spec["loader"] == "hub" and local_folder(spec, self.data_root) is None
 
     def dataset_source(self, dataset: str) -> str | None:
         """What stands for the files of a folder, which are too many to name; else None."""
@@ -185,8 +190,16 @@ class Sources:
         return [str(path) for path in self.files_of(model, "folder")]
 
     def cached(self, model: str) -> str | bool:
-        """What the `cache` directive of a model's extraction says."""
-        return "omit-software" if self.config.origin(model) is None else False
+        """What the `cache` directive of a model's extraction says.
+
+        What is trained here has other weights elsewhere, and `dtype: auto` another type.
+        """
+        if (
+            self.config.origin(model) is not None
+            or self.config.model_spec(model)["dtype"] == "auto"
+        ):
+            return False
+        return "omit-software"
 
     def files_of(self, model: str, kind: str) -> list[Path]:
         """Files of a model and its tokenizer in sources of one kind: "folder" or "package".
