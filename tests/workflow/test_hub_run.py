@@ -178,6 +178,17 @@ def test_nothing_runs_again_and_nothing_is_fetched(finished):
     assert snake.planned(folder, **env) == []
 
 
+def test_other_names_of_labels_fetch_nothing(finished, tmp_path):
+    folder, hub = finished
+    names = {"food": "meals", "sport": "games", "weather": "sky"}
+    config = tiny_project.edited(("datasets.notes.label_names", names), base=CONFIG)
+    path = tiny_project.write_config(tmp_path / "edited.yaml", config)
+    env = hub.environment(folder / "home", offline=True)
+    stages = snake.stages(snake.planned(folder, "--configfile", path, **env))
+    assert stages["dataset"] == 1
+    assert not {"fetch", "fetch_dataset", "texts", "extract"} & set(stages)
+
+
 @pytest.mark.parametrize("model", ["roberta-sst2", "gpt2-imdb"])
 def test_the_classifier_predicts_without_a_network(finished, model):
     folder, hub = finished
