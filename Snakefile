@@ -41,6 +41,8 @@ onstart:
 
 onsuccess:
     note_use(shared)
+    # What is done is known to be done: no job can be killed any more and lose it.
+    forget_finished()
 
 
 onerror:
@@ -63,8 +65,3 @@ rule all:
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.
         lambda wildcards: [path for pair in plan.pairs for path in plan.stored_shards(*pair)],
-
-
-# What is done is known to be done: no job can be killed any more and lose it.
-onsuccess:
-    forget_finished()
