@@ -88,25 +88,79 @@ def remove_leftovers(paths: Iterable[str | os.PathLike]) -> None:
 @contextmanager
 def explained(path: str | os.PathLike) -> Iterator[None]:
     """Turn the operating system's refusals about writing `path` into a `ProbelineError`."""
+    with _told(path, "written"):
+        yield
+
+
+@contextmanager
+def refused(path: str | os.PathLike) -> Iterator[None]:
+    """Turn the operating system's refusals about reading `path` into a `ProbelineError`.
+
+    That there is no such file is left to the caller, who knows what would make it.
+    """
+    with _told(path, "read"):
+        yield
+
+
+@contextmanager
+def _told(path: str | os.PathLike, what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
-        # h5py raises RuntimeError when a file cannot be closed, and OSError without errno;
-        # safetensors and tokenizers have errors of their own.
-        number = getattr(error, "errno", None) or _errno_in_text(str(error))
-        if number in (errno.ENOSPC, errno.EDQUOT):
-            raise ProbelineError(
-                f"{path}: no space left on the disk; free some or write results elsewhere, "
-                "then run the same command again"
-            ) from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise ProbelineError(f"{path}: cannot be written: {os.strerror(number)}") from error
+    except ProbelineError:
         raise
+    except Exception as error:
+        reason = refusal(error, what)
+        if reason is None:
+            raise
+        raise ProbelineError(f"{path}: {reason}") from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EROFS, errno.EPERM)
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
+_BROKEN = (errno.EIO, errno.ESTALE)
+
+
+def refusal(error: BaseException, what: str = "written") -> str | None:
+    """What the operating system said, and what to do; None of other errors.
+
+    Parameters
+    ----------
+    error : exception
+        Of Python or of a library: h5py raises RuntimeError when a file cannot be closed, and
+        OSError without errno; safetensors and tokenizers have errors of their own.
+    what : str
+        What could not be done to the file: "written" or "read".
+    """
+    number = getattr(error, "errno", None) or _errno_in_text(str(error))
+    if number in _FULL:
+        return (
+            "no space left on the disk; free some or write results elsewhere, then run the same "
+            "command again"
+        )
+    if number == errno.EFBIG:
+        return (
+            "larger than files may be here; raise the limit (`ulimit -f unlimited`) or write "
+            "results to another disk, then run the same command again"
+        )
+    if number in _DENIED:
+        return (
+            f"cannot be {what}: {os.strerror(number)}; give yourself the right to it or use "
+            "another folder"
+        )
+    if number in _TOO_MANY:
+        return (
+            f"cannot be {what}: {os.strerror(number)}; raise the limit (`ulimit -n 4096`), then "
+            "run the same command again"
+        )
+    if number in _BROKEN:
+        return f"cannot be {what}: {os.strerror(number)}; look after the disk, then run again"
+    return None
 
 
 def _errno_in_text(text: str) -> int | None:
     """What the operating system said, from a message of HDF5 or of a library in Rust."""
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+    for number in (*_FULL, errno.EFBIG, *_DENIED, *_TOO_MANY, *_BROKEN):
         if f"errno = {number}," in text or f"(os error {number})" in text:
             return number
     return None

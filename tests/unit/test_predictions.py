@@ -24,6 +24,7 @@ from probeline.results.predictions import (
     two_columns,
     write_predictions,
 )
+from probeline.sealed import seal
 
 META = {"model": "tiny", "method": "stc", "variant": "selected: ffn.mean"}
 
@@ -139,6 +140,7 @@ def test_files_that_are_no_predictions(tmp_path):
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
             file.attrs.update(attributes)
+        seal(path)
         with pytest.raises(ProbelineError, match="not complete predictions of this version"):
             read_predictions(path)
     with h5py.File(path, "w") as file:

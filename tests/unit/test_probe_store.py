@@ -15,6 +15,7 @@ from probeline.probe.stage import probe_shards, read_rows
 from probeline.probe.store import read_probe, write_probe
 from probeline.probe.task import SPLITS, task_data
 from probeline.probe.train import train_probe
+from probeline.sealed import seal
 
 META = {
     "dataset": "made",
@@ -104,6 +105,7 @@ def test_foreign(tmp_path, project):
 def test_other_format_or_incomplete(path, attributes):
     with h5py.File(path, "r+") as file:
         file.attrs.update(attributes)
+    seal(path)
     one_line(lambda: read_probe(path), path, "not a complete probe of this version; delete it")
 
 

@@ -16,6 +16,7 @@ from probeline.activations.names import parse_name, shard_name, shard_names
 from probeline.activations.shards import ShardWriter, open_shard, write_shard
 from probeline.errors import ProbelineError
 from probeline.models.reference import ModelShape
+from probeline.sealed import seal
 
 META = {
     "model": "org/name",
@@ -86,7 +87,7 @@ def test_plain_h5py_reads_it_and_it_is_little_larger_than_its_values(path):
 def test_blocks_written_in_any_order(tmp_path):
     path = tmp_path / "a.h5"
     whole = values(10, 4)
-    writer = ShardWriter.create(path, 10, 4, "float16", META)
+    writer = ShardWriter.create(path, 10, 4, "float16", META, block=3)
     writer.write(6, whole[6:])
     ShardWriter(path).write(0, whole[:6])  # as after an interruption
     with pytest.raises(ProbelineError, match="incomplete"):
@@ -100,6 +101,8 @@ def test_writer_refuses_what_does_not_fit(tmp_path):
     writer = ShardWriter.create(tmp_path / "a.h5", 4, 3, "float16", META)
     with pytest.raises(ValueError, match="float16 rows of 3"):
         writer.write(0, np.zeros((1, 3), dtype=np.float32))
+    with pytest.raises(ValueError, match=r"rows 1\.\.3 are no blocks of"):
+        writer.write(1, np.zeros((2, 3), dtype=np.float16))
     with pytest.raises(ValueError, match="do not lie in"):
         writer.write(3, np.zeros((2, 3), dtype=np.float16))
     with pytest.raises(ProbelineError, match="'float8' is not one of float16, float32"):
@@ -132,7 +135,9 @@ def test_foreign_files(tmp_path):
 def test_older_format(path):
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = versions.SHARD_FORMAT - 1
-    with pytest.raises(ProbelineError, match=r"shard format 0, this version .* reads 1"):
+        place, size = file["activations"].id.get_offset(), file["activations"].nbytes
+    seal(path, place, size)
+    with pytest.raises(ProbelineError, match=r"shard format 1, this version .* reads 2"):
         open_shard(path)
 
 

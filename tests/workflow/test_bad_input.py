@@ -15,6 +15,8 @@ import snake
 import tiny_project
 from tiny_project import CONFIG, DATASET, MODEL, edited, sentences, write_csv
 
+from probeline.sealed import seal
+
 ENTRY = CONFIG["datasets"][DATASET]
 SPLIT_FILES = {"train": "train.csv", "validation": "validation.csv", "test": "test.csv"}
 
@@ -167,6 +169,9 @@ def attribute(name: str, value):
     def change(path: Path) -> None:
         with h5py.File(path, "r+", locking=False) as file:
             file.attrs[name] = value
+            rows = file["activations"]
+            place, size = rows.id.get_offset(), rows.nbytes
+        seal(path, place, size)
 
     return change
 

@@ -151,6 +151,7 @@ def extract(
         plan.storage_dtype,
         metas,
         Path(out_folder),
+        plan.block,
     )
     _check_disk(plan, state, model_name, free)
     resumed = len(state.done)

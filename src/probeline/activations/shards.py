@@ -4,6 +4,10 @@ A shard holds one dataset `activations` (rows, width) of float16 or float32 and 
 what it is. The dataset is contiguous, so that the file is its bytes and a header of a few kB, a
 range of rows is one read, and blocks of rows can be written to their final place while the file is
 never open for HDF5: a process killed at any moment cannot leave broken HDF5 metadata behind.
+
+Beside it lies `checksums` (blocks,) uint32, the CRC-32 of every `block` rows; a seal covers all of
+the file but the rows. The seal is compared on opening, rows whenever they are read, each block once
+per opening: a flipped bit is an error, never a wrong number.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,14 +23,17 @@ import h5py
 import numpy as np
 
 from probeline import __version__
+from probeline.activations.checksums import blocks_crc
 from probeline.errors import ProbelineError, one_of
-from probeline.files import explained, replacing
+from probeline.files import explained, refused, replacing
+from probeline.sealed import BLOCK, check_seal, seal, unfinished
 from probeline.versions import SHARD_FORMAT
 
 FORMAT = "probeline-shard"
 STORAGE = ("float16", "float32")
-_DATASET = "activations"
+_DATASET, _CHECKSUMS = "activations", "checksums"
 _READ_BYTES = 16 << 20
+_BLOCK_BYTES = 1 << 20
 _REMEDY = "delete it and run the same command again"
 
 
@@ -54,17 +61,25 @@ class ShardWriter:
 
     def __init__(self, path: Path):
         self.path = path
-        with _opened(path) as file:
+        with _opened(path) as file:  # no seal yet
             dataset = file[_DATASET]
             self.rows, self.width = dataset.shape
             self.dtype = dataset.dtype
             self._offset = dataset.id.get_offset()
-        if self._offset is None:
+            self._block = int(file.attrs["block"])
+            self._checksums = file[_CHECKSUMS].id.get_offset()
+        if self._offset is None or self._checksums is None:
             raise ProbelineError(f"{path}: no room is reserved in this shard; {_REMEDY}")
 
     @classmethod
     def create(
-        cls, path: Path, rows: int, width: int, storage_dtype: str, meta: Mapping
+        cls,
+        path: Path,
+        rows: int,
+        width: int,
+        storage_dtype: str,
+        meta: Mapping,
+        block: int | None = None,
     ) -> ShardWriter:
         """Create an incomplete shard with room for `rows` x `width` values.
 
@@ -73,9 +88,13 @@ class ShardWriter:
         storage_dtype : {"float16", "float32"}
         meta : mapping of str to str, int, bool or a JSON-like value
             Attributes; mappings and lists are stored as JSON.
+        block : int, optional
+            Rows that share a checksum; by default about 1 MiB.
         """
         if storage_dtype not in STORAGE:
             raise ProbelineError(f"storage_dtype {one_of(storage_dtype, STORAGE)}")
+        if block is None:
+            block = max(1, _BLOCK_BYTES // max(1, width * np.dtype(storage_dtype).itemsize))
         attributes = {
             **meta,
             "format": FORMAT,
@@ -85,36 +104,32 @@ class ShardWriter:
             "width": width,
             "storage_dtype": storage_dtype,
             "row_hash": row_hash(rows),
+            "block": block,
             "complete": False,
         }
-        with _writing(path), h5py.File(path, "w", locking=use_locks()) as file:
+        made = h5py.File(path, "w", locking=use_locks(), userblock_size=BLOCK)
+        with _writing(path), made as file:
             attrs = file.attrs  # made anew each time it is asked for
             for name, value in attributes.items():
                 attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
-            space = h5py.h5s.create_simple((rows, width))
-            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            layout.set_layout(h5py.h5d.CONTIGUOUS)
-            layout.set_alloc_time(
-                h5py.h5d.ALLOC_TIME_EARLY
-            )  # so that its place in the file is known
-            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            layout.set_obj_track_times(False)  # same content, same bytes
-            kind = h5py.h5t.py_create(np.dtype(storage_dtype))
-            h5py.h5d.create(file.id, _DATASET.encode(), kind, space, layout)
+            _reserve(file, _CHECKSUMS, (-(-rows // block),), "<u4")
+            _reserve(file, _DATASET, (rows, width), storage_dtype)
+        unfinished(path)
         return cls(path)
 
     def write(self, start: int, values: np.ndarray) -> None:
-        """Write `values` (block rows, width), of the storage dtype, at row `start`."""
+        """Write `values`, whole blocks of rows (n, width) of the storage dtype, at row `start`."""
         if values.dtype != self.dtype or values.shape[1:] != (self.width,):
             raise ValueError(f"expected {self.dtype} rows of {self.width}, got {values.dtype}")
         if start < 0 or start + len(values) > self.rows:
             raise ValueError(f"rows {start}..{start + len(values)} do not lie in 0..{self.rows}")
+        if start % self._block or (len(values) % self._block and start + len(values) < self.rows):
+            raise ValueError(f"rows {start}..{start + len(values)} are no blocks of {self._block}")
         place = self._offset + start * self.width * self.dtype.itemsize
+        sums = self._checksums + start // self._block * 4
         with explained(self.path), self.path.open("r+b", buffering=0) as handle:
-            handle.seek(place)
-            data = memoryview(np.ascontiguousarray(values)).cast("B")
-            while data:
-                data = data[handle.write(data) :]
+            _write_at(handle, place, values)
+            _write_at(handle, sums, blocks_crc(values, self._block))
 
     def sync(self) -> None:
         """Wait until everything written so far is on the disk."""
@@ -125,7 +140,26 @@ class ShardWriter:
         """Mark the shard complete."""
         with _writing(self.path), h5py.File(self.path, "r+", locking=use_locks()) as file:
             file.attrs["complete"] = True
+        seal(self.path, self._offset, self.rows * self.width * self.dtype.itemsize)
         self.sync()
+
+
+def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Make a dataset whose place in the file is known from now on, and which is not filled."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)  # same content, same bytes
+    kind = h5py.h5t.py_create(np.dtype(dtype))
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), layout)
+
+
+def _write_at(handle, place: int, values: np.ndarray) -> None:
+    handle.seek(place)
+    data = memoryview(np.ascontiguousarray(values)).cast("B")
+    while data:
+        data = data[handle.write(data) :]
 
 
 @contextmanager
@@ -163,6 +197,9 @@ class Shard:
         self._file = file
         self._data = file[_DATASET]
         self.rows, self.width = self._data.shape
+        self._block = int(meta["block"])
+        self._checksums = file[_CHECKSUMS][:]
+        self._checked = np.zeros(len(self._checksums), dtype=bool)
 
     def __enter__(self) -> Shard:
         return self
@@ -193,14 +230,61 @@ class Shard:
         result = np.empty(
             (stop - start, self.width if columns is None else len(columns)), dtype=np.float32
         )
-        step = max(1, _READ_BYTES // max(1, self.width * self._data.dtype.itemsize))
-        buffer = np.empty((min(step, stop - start), self.width), dtype=self._data.dtype)
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            part = buffer[: last - first]
-            self._data.read_direct(part, np.s_[first:last])
-            result[first - start : last - start] = part if columns is None else part[:, columns]
+        for first, part in self._parts(start, stop):
+            place = slice(first - start, first - start + len(part))
+            result[place] = part if columns is None else part[:, columns]
         return result
+
+    def check(self, advance: Callable[[int], object] = lambda rows: None) -> None:
+        """Read everything and compare it with its checksums; `advance` gets the rows of each step.
+
+        Raises
+        ------
+        ProbelineError
+            Naming the first rows that are damaged.
+        """
+        for _, part in self._parts(0, self.rows):
+            advance(len(part))
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rows of a range in parts: (first row, rows), valid until the next.
+
+        Blocks are read whole the first time, since their checksums are of all their rows.
+        """
+        size = self._block * max(1, self.width * self._data.dtype.itemsize)
+        step = self._block * max(1, _READ_BYTES // size)
+        buffer = np.empty((min(step, self.rows), self.width), dtype=self._data.dtype)
+        for first in range(start - start % self._block, stop, step):
+            last = min(first + step, self.rows)
+            blocks = slice(first // self._block, -(-last // self._block))
+            low, high = max(first, start), min(last, stop)
+            if self._checked[blocks].all():
+                yield low, self._stored(low, high, buffer)
+                continue
+            part = self._stored(first, last, buffer)
+            self._compare(blocks, part)
+            yield low, part[low - first : high - first]
+
+    def _stored(self, first: int, last: int, buffer: np.ndarray) -> np.ndarray:
+        part = buffer[: last - first]
+        if part.size:
+            try:
+                self._data.read_direct(part, np.s_[first:last])
+            except OSError as error:
+                raise ProbelineError(
+                    f"{self.path}: rows {first} to {last - 1} cannot be read ({error}); {_REMEDY}"
+                ) from None
+        return part
+
+    def _compare(self, blocks: slice, part: np.ndarray) -> None:
+        wrong = blocks_crc(part, self._block) != self._checksums[blocks]
+        if wrong.any():
+            first = (blocks.start + int(wrong.argmax())) * self._block
+            raise ProbelineError(
+                f"{self.path}: damaged: rows {first} to {min(first + self._block, self.rows) - 1} "
+                f"are not what was written (checksum); {_REMEDY}"
+            )
+        self._checked[blocks] = True
 
 
 def open_shard(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
@@ -218,10 +302,17 @@ def open_shard(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
         about something else than `expect`; with the path and what to do.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ProbelineError(f"{path}: no such shard; run the extraction first")
+    rows = check_seal(path, "a whole shard", _REMEDY)
+    if rows is None:
+        raise ProbelineError(
+            f"{path}: an HDF5 file, but not a probeline shard of format {SHARD_FORMAT}; {_REMEDY}"
+        )
     file = _opened(path)
     try:
         meta = _read_meta(file)
-        _refuse_others(path, file, meta, expect or {})
+        _refuse_others(path, file, meta, expect or {}, rows)
         return Shard(path, file, meta)
     except BaseException:
         file.close()
@@ -229,18 +320,15 @@ def open_shard(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
 
 
 def _opened(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise ProbelineError(f"{path}: no such shard; run the extraction first")
-    if not h5py.is_hdf5(path):
-        raise ProbelineError(f"{path}: not an HDF5 file, or cut off at its start; {_REMEDY}")
-    try:
-        return h5py.File(path, "r", locking=use_locks())
-    except OSError as error:
-        if "truncated" in str(error):
-            raise ProbelineError(f"{path}: truncated; {_REMEDY}") from None
-        if "lock" in str(error):
-            raise ProbelineError(f"{path}: locked by another process that writes it") from None
-        raise ProbelineError(f"{path}: damaged HDF5 file ({error}); {_REMEDY}") from None
+    with refused(path):
+        try:
+            return h5py.File(path, "r", locking=use_locks())
+        except OSError as error:
+            if "unable to lock" in str(error):
+                raise ProbelineError(f"{path}: locked by another process that writes it") from None
+            if "truncated" in str(error) or "signature" in str(error):
+                raise ProbelineError(f"{path}: truncated or not an HDF5 file; {_REMEDY}") from None
+            raise
 
 
 def _read_meta(file: h5py.File) -> dict:
@@ -252,7 +340,9 @@ def _read_meta(file: h5py.File) -> dict:
     return meta
 
 
-def _refuse_others(path: Path, file: h5py.File, meta: dict, expect: Mapping) -> None:
+def _refuse_others(
+    path: Path, file: h5py.File, meta: dict, expect: Mapping, rows: tuple[int, int]
+) -> None:
     if meta.get("format") != FORMAT or _DATASET not in file:
         raise ProbelineError(f"{path}: an HDF5 file, but not a probeline shard; {_REMEDY}")
     if meta.get("format_version") != SHARD_FORMAT:
@@ -264,7 +354,9 @@ def _refuse_others(path: Path, file: h5py.File, meta: dict, expect: Mapping) -> 
         raise ProbelineError(
             f"{path}: incomplete, its extraction was interrupted; run the extraction again"
         )
-    if file[_DATASET].shape != (meta["rows"], meta["width"]):
+    data = file[_DATASET]
+    size = data.size * data.dtype.itemsize
+    if data.shape != (meta["rows"], meta["width"]) or rows != (data.id.get_offset(), size):
         raise ProbelineError(f"{path}: its size and its attributes disagree; {_REMEDY}")
     for name, value in expect.items():
         if meta.get(name) != value:

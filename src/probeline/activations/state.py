@@ -55,6 +55,8 @@ class State:
         Attributes of each shard, by file name.
     target : Path
         Folder where finished shards go.
+    block : int
+        Rows of a block.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class State:
         storage_dtype: str,
         metas: Mapping[str, Mapping],
         target: Path,
+        block: int,
     ):
         self.folder = folder
         self.target = target
@@ -82,7 +85,7 @@ class State:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future | None = None
         if not self._resume(settings):
-            self._begin(settings, widths, rows, storage_dtype, metas)
+            self._begin(settings, widths, rows, storage_dtype, metas, block)
         self.done = self._read_journal()
 
     def __enter__(self) -> State:
@@ -188,7 +191,7 @@ class State:
         except ProbelineError:
             return False
 
-    def _begin(self, settings, widths, rows, storage_dtype, metas) -> None:
+    def _begin(self, settings, widths, rows, storage_dtype, metas, block) -> None:
         with explained(self.folder):
             if self.folder.exists():
                 shutil.rmtree(self.folder)
@@ -197,7 +200,7 @@ class State:
         for name, width in widths.items():
             meta = {**metas[name], "extraction": self.hash}
             path = self.folder / "shards" / name
-            self._writers[name] = ShardWriter.create(path, rows, width, storage_dtype, meta)
+            self._writers[name] = ShardWriter.create(path, rows, width, storage_dtype, meta, block)
         write_json(self.folder / "settings.json", settings)
 
     def _read_journal(self) -> list[dict]:

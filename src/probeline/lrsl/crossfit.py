@@ -16,18 +16,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 import pyarrow as pa
 
 from probeline.data.splits import group_copies
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError, one_of
-from probeline.files import replacing
 from probeline.lrsl.folds import folds_of, held_out
 from probeline.lrsl.heads import SOURCES
 from probeline.probe.metrics import score
 from probeline.probe.task import TaskData, task_data
+from probeline.sealed import reading, sealing
 
 log = logging.getLogger(__name__)
 CROSSFIT_FORMAT = 1
@@ -152,7 +151,7 @@ def write_crossfit(
     meta: Mapping,
 ) -> None:
     """Write out-of-fold logits of the task's training rows, whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with sealing(path) as file:
         file["row"], file["fold"] = task.rows["train"], fold
         file.create_dataset("logits", data=logits)
         file.attrs.update(meta)
@@ -178,7 +177,7 @@ def read_crossfit(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> 
         If the file is missing, not whole, or of another dataset, task, rows or labels.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with reading(path, "readable cross-fitted logits") as file:
             meta = dict(file.attrs)
             kind, version = meta.get("kind"), meta.get("format")
             if not meta.get("complete") or (kind, version) != ("crossfit", CROSSFIT_FORMAT):
@@ -189,10 +188,6 @@ def read_crossfit(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> 
             found = CrossFit(file["row"][:], file["fold"][:], file["logits"][:], labels, meta)
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such cross-fitted logits") from None
-    except (OSError, KeyError) as error:
-        raise ProbelineError(
-            f"{path}: not readable cross-fitted logits ({error}); delete it and run again"
-        ) from None
     _check(path, found, dataset, task)
     return found
 

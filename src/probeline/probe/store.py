@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from probeline.errors import ProbelineError
-from probeline.files import replacing
 from probeline.probe.matrix import Scaler
 from probeline.probe.path import Step
 from probeline.probe.train import Probe
+from probeline.sealed import reading, sealing
 
 PROBE_FORMAT = 1
 
@@ -26,7 +26,7 @@ def write_probe(path: str | os.PathLike, probe: Probe, meta: Mapping) -> None:
     and in group `path` one array per field of `Step`. Attributes: `meta` (plain values; lists as
     JSON text), chosen, validation_score, test_score, converged, gap, format, complete.
     """
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with sealing(path) as file:
         file["coefficients"] = probe.coefficients
         file["intercept"] = probe.intercept
         file["mean"], file["scale"] = probe.scaler.mean, probe.scaler.scale
@@ -56,10 +56,10 @@ def read_probe(path: str | os.PathLike) -> tuple[Probe, dict]:
     Raises
     ------
     ProbelineError
-        If the file is missing, truncated, of another format or not a probe.
+        If the file is missing, damaged, of another format or not a probe.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with reading(path, "a readable probe") as file:
             meta = {key: _plain(value) for key, value in file.attrs.items()}
             if not meta.get("complete") or meta.get("format") != PROBE_FORMAT:
                 raise ProbelineError(f"{path}: not a complete probe of this version; delete it")
@@ -76,10 +76,6 @@ def read_probe(path: str | os.PathLike) -> tuple[Probe, dict]:
             )
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such probe; run the probe stage first") from None
-    except (OSError, KeyError) as error:
-        raise ProbelineError(
-            f"{path}: not a readable probe ({error}); delete it and run again"
-        ) from None
     return probe, meta
 
 

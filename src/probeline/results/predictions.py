@@ -16,14 +16,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 
 from probeline.activations.shards import open_shard
 from probeline.data.store import Dataset
 from probeline.errors import ProbelineError
-from probeline.files import replacing
 from probeline.probe.task import SPLITS, TaskData
+from probeline.sealed import reading, sealing
 
 PREDICTIONS_FORMAT = 2
 
@@ -98,7 +97,7 @@ def write_predictions(
     for code, split in enumerate(SPLITS):
         codes[dataset.split(split)] = code
     values = logits if task.multilabel else two_columns(logits)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with sealing(path) as file:
         file["row"], file["split"] = np.arange(dataset.rows), codes
         file["defined"] = defined
         file.create_dataset("logits", data=values.astype(np.float32, copy=False))
@@ -122,10 +121,10 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
     Raises
     ------
     ProbelineError
-        If the file is missing, truncated or not one of ours.
+        If the file is missing, damaged or not one of ours.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with reading(path, "readable predictions") as file:
             meta = dict(file.attrs)
             if not meta.get("complete") or meta.get("format") != PREDICTIONS_FORMAT:
                 raise ProbelineError(f"{path}: not complete predictions of this version; delete it")
@@ -141,7 +140,3 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
             )
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such predictions") from None
-    except (OSError, KeyError) as error:
-        raise ProbelineError(
-            f"{path}: not readable predictions ({error}); delete it and run again"
-        ) from None
