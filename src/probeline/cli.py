@@ -78,6 +78,29 @@ def run(
 
 
 @app.command()
+def doctor(
+    results: Annotated[
+        Path, typer.Argument(help="Where `results/` lies, or that folder itself.")
+    ] = Path(),
+    configfile: Annotated[
+        list[Path] | None, typer.Option(help="As in the run; may be given several times.")
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, as in the run; several times too.")
+    ] = None,
+) -> None:
+    """Check every result: say what is damaged, stale, incomplete or foreign, and what mends it.
+
+    Ends with status 1 if anything is wrong.
+    """
+    from probeline.doctor import doctor as examine_folder
+
+    given = ["--configfile", *map(str, configfile)] if configfile else []
+    given += ["--config", *config] if config else []
+    raise typer.Exit(examine_folder(results, given))
+
+
+@app.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="Where `results/` lies.")] = Path(),
 ) -> None:

@@ -30,6 +30,26 @@ def snakefile() -> Path:
     return path
 
 
+def snakemake_command(folder: Path) -> list[str]:
+    """The command that starts Snakemake on our Snakefile in `folder`, arguments to be added."""
+    return [
+        *(sys.executable, "-m", "snakemake"),
+        *("--snakefile", str(snakefile()), "--directory", str(folder)),
+    ]
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a `probeline run` works in `folder` now."""
+    try:
+        with (folder / ".probeline" / "run.lock").open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """Run the workflow in `folder`; returns Snakemake's exit status.
 
@@ -47,8 +67,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     ProbelineError
         If another `probeline run` works in the same folder.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
-    command += ["--directory", str(folder)]
+    command = snakemake_command(folder)
     with _alone(folder) as (died, lock):
         if died and any((folder / ".snakemake" / "locks").glob("*")):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]

@@ -1,0 +1,212 @@
+"""Examining a folder of results, file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probeline.doctor.findings import (
+    DAMAGED,
+    DELETE,
+    FORCE,
+    FOREIGN,
+    INCOMPLETE,
+    RUN,
+    STALE,
+    Finding,
+)
+from probeline.doctor.leftovers import is_temporary, marks, states
+from probeline.doctor.origins import Origins
+from probeline.doctor.planned import MISSING, Output
+from probeline.doctor.whole import shard_trouble, trouble
+from probeline.errors import ProbelineError
+from probeline.provenance import FOLDER as PROVENANCE
+from probeline.provenance import Written, difference, read_records
+from probeline.sealed import seal_of
+
+RESULTS = "results"
+# Of Snakemake: how long jobs took. Of a search: its trials, which no job must delete.
+_BESIDE = ("results/benchmarks/", PROVENANCE.as_posix() + "/")
+_JOURNALS = ("journal.log", "journal.log.lock")
+
+
+@dataclass
+class Report:
+    """What an examination has found.
+
+    Attributes
+    ----------
+    folder : Path
+    findings : list of Finding
+    files, bytes : int
+        How much was read.
+    unverified : int
+        Files without a checksum, of which only the format was looked at.
+    unplanned : str or None
+        Why it is not known what the configuration asks for: stale and foreign files are not told.
+    """
+
+    folder: Path
+    findings: list[Finding] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    unverified: int = 0
+    unplanned: str | None = None
+
+
+def artifacts(folder: Path) -> list[Path]:
+    """Every file under `results/` that is not told about others."""
+    found = sorted(path for path in (folder / RESULTS).rglob("*") if not path.is_dir())
+    return [path for path in found if not path.relative_to(folder).as_posix().startswith(_BESIDE)]
+
+
+def examine(
+    folder: Path,
+    outputs: Mapping[str, Output] | None,
+    unplanned: str | None = None,
+    advance: Callable[[int], object] = lambda count: None,
+) -> Report:
+    """Read every artifact of a run and compare it with its checksum, its job's record, its dataset
+    and model, and with what the configuration asks for.
+
+    Parameters
+    ----------
+    folder : Path
+        Where `results/` lies.
+    outputs : mapping or None
+        `planned`; None if that cannot be known, for the reason `unplanned`.
+    advance : callable
+        Gets the bytes that were read since the last call.
+
+    Raises
+    ------
+    ProbelineError
+        If there are no results.
+    """
+    if not (folder / RESULTS).is_dir():
+        raise ProbelineError(
+            f"{folder}: no {RESULTS}/ here; give the folder that `probeline run` worked in"
+        )
+    report = Report(folder, unplanned=unplanned)
+    records, broken = read_records(folder)
+    look = _Look(folder, records, outputs, Origins(folder), report)
+    for path in broken:
+        name = path.relative_to(folder).as_posix()
+        reason = "record of a job, not what was written (checksum)"
+        report.findings.append(Finding(DAMAGED, name, reason, DELETE, name, PROVENANCE.name))
+    for path in artifacts(folder):
+        report.files += 1
+        report.findings += look.at(path, advance)
+    report.findings += _of_plan(folder, outputs or {}, records)
+    pending = outputs is None or any(output.pending for output in outputs.values())
+    report.findings += [*marks(folder), *states(folder, pending)]
+    return report
+
+
+class _Look:
+    """At one file after the other."""
+
+    def __init__(
+        self,
+        folder: Path,
+        records: Mapping[str, Written],
+        outputs: Mapping[str, Output] | None,
+        origins: Origins,
+        report: Report,
+    ):
+        self._folder, self._records, self._outputs = folder, records, outputs
+        self._origins, self._report = origins, report
+        self._known = {written.output for written in records.values()}
+
+    def at(self, path: Path, advance: Callable[[int], object]) -> Iterator[Finding]:
+        name = path.relative_to(self._folder).as_posix()
+        if is_temporary_part(path, self._folder):
+            yield Finding(INCOMPLETE, name, "temporary file of an interrupted job", DELETE, name)
+            return
+        output, foreign = self._output(name), None
+        if self._outputs is not None and output is None and path.name not in _JOURNALS:
+            foreign = self._foreign(name)
+        damage = self._damage(path, name, advance)
+        if damage is not None:
+            yield self._damaged(name, output, damage)
+        elif foreign is not None:
+            yield Finding(FOREIGN, name, foreign, DELETE, name, str(Path(name).parent))
+        else:
+            other = self._origins.other(path)
+            if other is not None:
+                yield self._stale(name, output, other)
+
+    def _damage(self, path: Path, name: str, advance: Callable[[int], object]) -> str | None:
+        """What is wrong with the bytes of a file; counts it."""
+        if not path.exists():
+            return f"a link to {path.readlink()}, which is not there"
+        try:
+            size, seal = path.stat().st_size, seal_of(path)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        self._report.bytes += size
+        written = self._records.get(name)
+        if written is None and seal is None:
+            self._report.unverified += 1
+        try:
+            found = None if written is None else difference(path, written)
+        except ProbelineError as error:
+            found = str(error).removeprefix(f"{path}: ")
+        if found is None and "/activations/" in f"/{name}" and path.suffix == ".h5":
+            return shard_trouble(path, advance)
+        if found is None and (written is None or seal is not None):
+            found = trouble(path)
+        advance(size)
+        return found
+
+    def _output(self, name: str) -> str | None:
+        """The output of the configuration that a file is, or lies in."""
+        outputs = self._outputs or {}
+        within = [name, *(parent.as_posix() for parent in Path(name).parents)]
+        found = next((one for one in within if one in outputs), None)
+        if found is None or found == name:
+            return found
+        # A folder: its job has said what it holds, and may have been of an earlier version.
+        return found if name in self._records or found not in self._known else None
+
+    def _foreign(self, name: str) -> str:
+        written = self._records.get(name)
+        if written is None:
+            return "not made by this workflow, or by a version before records were kept"
+        return f"made by rule {written.rule}, for another configuration"
+
+    def _damaged(self, name: str, output: str | None, damage: str) -> Finding:
+        group = output and self._outputs[output].rule
+        if output is not None:
+            return Finding(DAMAGED, name, damage, FORCE, output, group)
+        written = self._records.get(name)
+        mend = DELETE if self._outputs is not None or written is None else FORCE
+        return Finding(DAMAGED, name, damage, mend, written.output if written else name, "")
+
+    def _stale(self, name: str, output: str | None, other: str) -> Finding:
+        if output is None:
+            return Finding(STALE, name, other, DELETE, name, str(Path(name).parent))
+        return Finding(STALE, name, other, FORCE, output, self._outputs[output].rule)
+
+
+def is_temporary_part(path: Path, folder: Path) -> bool:
+    """Whether a file is temporary, or lies in a folder that is."""
+    return any(is_temporary(part) for part in (path, *path.parents) if part != folder)
+
+
+def _of_plan(
+    folder: Path, outputs: Mapping[str, Output], records: Mapping[str, Written]
+) -> Iterator[Finding]:
+    """What the next run would make, and files that have gone from folders."""
+    for name, output in outputs.items():
+        if output.status == MISSING:
+            yield Finding(INCOMPLETE, name, "not made yet", RUN, group=output.rule)
+        elif output.pending:
+            yield Finding(STALE, name, output.reason, RUN, group=output.rule)
+    for name, written in records.items():
+        home = folder / written.output
+        inside = name != written.output and written.output in outputs
+        if inside and home.is_dir() and not (folder / name).exists():
+            rule = outputs[written.output].rule
+            yield Finding(DAMAGED, name, "missing", FORCE, written.output, rule)

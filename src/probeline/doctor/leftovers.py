@@ -1,0 +1,56 @@
+"""What interrupted jobs have left: temporary files, states to go on from, marks of Snakemake."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from pathlib import Path
+
+from probeline.doctor.findings import DELETE, INCOMPLETE, RUN, UNLOCK, Finding
+
+_TEMPORARY = (".tmp", ".old")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it is what `probeline.files` writes before it renames."""
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+
+
+def states(folder: Path, pending: bool) -> Iterator[Finding]:
+    """State folders; `pending` says whether a job is left that may go on from them."""
+    home = folder / ".probeline"
+    for path in sorted(_deepest(home)) if home.is_dir() else ():
+        name = path.relative_to(folder).as_posix()
+        if pending:
+            yield Finding(INCOMPLETE, name, "state of an interrupted job, which goes on", RUN)
+        else:
+            yield Finding(INCOMPLETE, name, "state of a job that nothing needs", DELETE, name)
+
+
+def _deepest(folder: Path) -> Iterator[Path]:
+    """The topmost folders that hold files, those of all stages; not the home of the lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            if any(inside.is_file() for inside in path.iterdir()):
+                yield path
+            else:
+                yield from _deepest(path)
+
+
+def marks(folder: Path) -> Iterator[Finding]:
+    """Outputs that Snakemake knows to be half-made, and its locks."""
+    for mark in sorted((folder / ".snakemake" / "incomplete").glob("*")):
+        name = _decoded(mark.name)
+        if name is not None and (folder / name).exists():
+            yield Finding(INCOMPLETE, name, "its job was killed while it wrote", RUN)
+    if any((folder / ".snakemake" / "locks").glob("*")):
+        reason = "the lock of another snakemake, or of one that was killed"
+        yield Finding(INCOMPLETE, ".snakemake/locks", reason, UNLOCK)
+
+
+def _decoded(name: str) -> str | None:
+    try:
+        return base64.b64decode(name, altchars=b"_-", validate=False).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
