@@ -10,6 +10,7 @@ import typer
 
 from probeline import __version__
 from probeline.errors import ProbelineError
+from probeline.files import told
 
 app = typer.Typer(
     add_completion=False,
@@ -232,6 +233,12 @@ def main() -> None:
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = told(error)
+        if reason is None:
+            raise
+        typer.echo(f"probeline: {reason}", err=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

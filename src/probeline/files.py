@@ -115,6 +115,28 @@ def _told(path: str | os.PathLike, what: str) -> Iterator[None]:
         raise ProbelineError(f"{path}: {reason}") from error
 
 
+def told(error: BaseException) -> str | None:
+    """One line about an error that comes of the machine and not of this library; else None."""
+    # Of torch on a CPU, and on a GPU.
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return f"out of memory: {_short(text) or 'no more is given'}; free some, or {_LESS}"
+    if "out of memory" in text.lower():
+        return f"out of memory: {_short(text)}; {_LESS}"
+    reason = refusal(error, "used") if isinstance(error, OSError | RuntimeError) else None
+    if reason is None:
+        return None
+    return f"{getattr(error, 'filename', None) or _short(text)}: {reason}"
+
+
+_LESS = "run fewer jobs at once (--cores) or smaller batches (batch_tokens, batch_size)"
+
+
+def _short(text: str) -> str:
+    first = " ".join(text.split())
+    return first if len(first) <= 160 else f"{first[:157]}..."
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EROFS, errno.EPERM)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
@@ -180,7 +202,8 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 def read_json(path: str | os.PathLike) -> dict:
     """Read a JSON object; a missing or broken file is a `ProbelineError` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with refused(path):
+            return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

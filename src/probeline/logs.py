@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from probeline.errors import ProbelineError
+from probeline.files import told
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -24,13 +25,20 @@ def set_up(log: str | None = None) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn a `ProbelineError` into one line in the log and exit status 1; log any other whole."""
+    """Turn a `ProbelineError` into one line in the log and exit status 1; log any other whole.
+
+    What the machine refuses, such as memory, is a line too.
+    """
     try:
         yield
     except ProbelineError as error:
         for line in str(error).splitlines():
             logging.error("%s", line)
         raise SystemExit(1) from None
-    except Exception:
+    except Exception as error:
+        reason = told(error)
+        if reason is not None:
+            logging.error("%s", reason)
+            raise SystemExit(1) from None
         logging.exception("unexpected error; please report it with this log")
         raise SystemExit(1) from None

@@ -75,8 +75,9 @@ def check_seal(path: Path, what: str, remedy: str) -> tuple[int, int] | None:
         If it is damaged, unfinished, cannot be read or is no HDF5 file.
     FileNotFoundError
     """
-    if path.is_dir():
-        raise ProbelineError(f"{path}: not {what} but a folder; {remedy}")
+    with refused(path):
+        if path.is_dir():
+            raise ProbelineError(f"{path}: not {what} but a folder; {remedy}")
     with refused(path), path.open("rb", buffering=0) as handle:
         start = handle.read(BLOCK)
         if start.startswith(_SIGNATURE):

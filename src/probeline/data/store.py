@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probeline.errors import ProbelineError, one_of
-from probeline.files import read_json
+from probeline.files import read_json, refused
 
 FORMAT = 1
 MANIFEST = "dataset.json"
@@ -177,13 +177,16 @@ def _about_texts(manifest: dict, folder: Path) -> dict:
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
     # pq.read_table and Array.to_numpy would import pandas, which costs more than the reading.
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=columns)
+    try:
+        with refused(path), pq.ParquetFile(path) as file:
+            return file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise ProbelineError(f"{path}: cannot be read: {error}; {_AGAIN}") from None
 
 
 def _check_table(path: Path, rows: int, fingerprint: str, manifest: str = MANIFEST) -> None:
     try:
-        with pq.ParquetFile(path) as file:
+        with refused(path), pq.ParquetFile(path) as file:
             found, mark = file.metadata.num_rows, (file.metadata.metadata or {}).get(MARK)
     except (pa.ArrowException, OSError) as error:
         raise ProbelineError(f"{path}: cannot be read: {error}; {_AGAIN}") from None

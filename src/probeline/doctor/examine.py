@@ -18,7 +18,7 @@ from probeline.doctor.findings import (
 )
 from probeline.doctor.leftovers import is_temporary, marks, states
 from probeline.doctor.origins import Origins
-from probeline.doctor.planned import MISSING, Output
+from probeline.doctor.planned import FOLLOWS, MISSING, Output
 from probeline.doctor.whole import shard_trouble, trouble
 from probeline.errors import ProbelineError
 from probeline.provenance import FOLDER as PROVENANCE
@@ -29,6 +29,8 @@ RESULTS = "results"
 # Of Snakemake: how long jobs took. Of a search: its trials, which no job must delete.
 _BESIDE = ("results/benchmarks/", PROVENANCE.as_posix() + "/")
 _JOURNALS = ("journal.log", "journal.log.lock")
+# Of Snakemake, in every folder that is an output.
+_TIMESTAMP = ".snakemake_timestamp"
 
 
 @dataclass
@@ -58,7 +60,11 @@ class Report:
 def artifacts(folder: Path) -> list[Path]:
     """Every file under `results/` that is not told about others."""
     found = sorted(path for path in (folder / RESULTS).rglob("*") if not path.is_dir())
-    return [path for path in found if not path.relative_to(folder).as_posix().startswith(_BESIDE)]
+    return [
+        path
+        for path in found
+        if path.name != _TIMESTAMP and not path.relative_to(folder).as_posix().startswith(_BESIDE)
+    ]
 
 
 def examine(
@@ -203,7 +209,9 @@ def _of_plan(
         if output.status == MISSING:
             yield Finding(INCOMPLETE, name, "not made yet", RUN, group=output.rule)
         elif output.pending:
-            yield Finding(STALE, name, output.reason, RUN, group=output.rule)
+            # What follows from another file is told in one line.
+            group = output.rule if output.reason != FOLLOWS else ""
+            yield Finding(STALE, name, output.reason, RUN, group=group)
     for name, written in records.items():
         home = folder / written.output
         inside = name != written.output and written.output in outputs

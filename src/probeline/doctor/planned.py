@@ -14,6 +14,7 @@ from probeline.workflow.run import snakemake_command
 # Of `snakemake --summary`.
 _COLUMNS = ["output_file", "date", "rule", "log-file(s)", "status", "plan"]
 MISSING = "missing"
+FOLLOWS = "what it is made from has to be made again"
 _REASONS = {
     "params changed": "made with other settings, or by another version",
     "set of input files changed": "made from other files",
@@ -44,7 +45,7 @@ class Output:
 
     @property
     def reason(self) -> str:
-        return _REASONS.get(self.status, "what it is made from has to be made again")
+        return _REASONS.get(self.status, FOLLOWS)
 
 
 def planned(folder: Path, arguments: Sequence[str]) -> dict[str, Output]:

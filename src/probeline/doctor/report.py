@@ -17,7 +17,7 @@ from probeline.doctor.findings import (
     UNLOCK,
     Finding,
 )
-from probeline.doctor.planned import Output
+from probeline.doctor.planned import FOLLOWS, Output
 
 
 def print_report(
@@ -84,10 +84,10 @@ _MENDS = (FORCE, RUN, DELETE, UNLOCK)
 def _lines(findings: Iterable[Finding]) -> list[str]:
     together: dict[tuple, list[str]] = {}
     for finding in findings:
-        key = (KINDS.index(finding.kind), finding.group, finding.reason)
+        key = (KINDS.index(finding.kind), finding.reason == FOLLOWS, finding.group, finding.reason)
         together.setdefault(key, []).append(finding.path)
     lines = []
-    for (kind, _, reason), paths in sorted(together.items(), key=lambda item: item[0][0]):
+    for (kind, _, _, reason), paths in sorted(together.items(), key=lambda item: item[0][:2]):
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         lines.append(f"{KINDS[kind]:<10} {paths[0]}{more}: {reason}")
     return lines

@@ -15,7 +15,6 @@ from probeline.config import (
 )
 from probeline.errors import ProbelineError
 from probeline.models.reading import check_reading
-from probeline.models.weights import sampled_hash
 from probeline.workflow.sources import Sources
 
 # Special tokens of a pair of texts.
@@ -166,7 +165,7 @@ class LabelTokenRuns(Sources):
             training.pop(key)
         return {
             "spec": spec,
-            "package": sampled_hash(self.files_of(model, "package")),
+            "package": self.sample_of(model),
             "options": training,
             "metric": self.config.metric(dataset, task),
             "finetune_version": versions.FINETUNE,

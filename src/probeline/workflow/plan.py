@@ -13,7 +13,6 @@ from probeline import versions
 from probeline.config import GIVEN, LABEL_TOKENS, NO_MODEL, PATH_TASK, REGULAR, validate
 from probeline.data.paths import split_sources
 from probeline.data.selection import is_drawn, selection
-from probeline.models.weights import sampled_hash
 from probeline.workflow.label_tokens import ASIDE, described
 from probeline.workflow.reranking import Reranking
 from probeline.workflow.sources import named
@@ -70,8 +69,9 @@ class Plan(Reranking):
             "model": model,
             "spec": spec,
             "options": options,
-            # A package lies elsewhere in every environment, so its files are no inputs.
-            "package": sampled_hash(self.files_of(model, "package")),
+            # A package lies elsewhere in every environment, so its files are no inputs; those of a
+            # folder may be replaced by others with an older time.
+            "package": self.sample_of(model),
             # Nothing is random in a frozen body but where code of its own comes with it.
             "seed": self.config.seed if spec["trust_remote_code"] else 0,
             "version": versions.EXTRACT,
@@ -150,7 +150,7 @@ class Plan(Reranking):
         spec.pop("layers")
         params = self._scored(dataset, task, section, version)
         params["options"]["label_texts"] = self.label_texts(dataset, task)
-        package = sampled_hash(self.files_of(model, "package"))
+        package = self.sample_of(model)
         return params | {"spec": spec, "package": package}
 
     def finetune_params(self, dataset: str, task: str, model: str) -> dict:
@@ -162,7 +162,7 @@ class Plan(Reranking):
         options = params["options"]
         for key in ("models", "seeds", *ASIDE):
             options.pop(key)
-        return params | {"spec": spec, "package": sampled_hash(self.files_of(model, "package"))}
+        return params | {"spec": spec, "package": self.sample_of(model)}
 
     def finetune_aside(self) -> dict:
         """Options of a fine-tuning that leave its result as it is."""

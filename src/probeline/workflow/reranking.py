@@ -335,7 +335,9 @@ class Reranking(Artifacts):
             "revision": lrsl.revision,
             "max_length": lrsl.max_length,
             # A package lies elsewhere in every environment, so its files are no inputs.
-            "package": sampled_hash(self.embedder_files("package")),
+            "package": sampled_hash(
+                [*self.embedder_files("package"), *self.embedder_files("folder")]
+            ),
         }
 
     def tuned(self, dataset: str, task: str, model: str, source: str, seed: str) -> str | list:

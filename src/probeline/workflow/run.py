@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import probeline
 from probeline.errors import ProbelineError
+from probeline.workflow.clock import settle_times
+from probeline.workflow.failures import failed_jobs
 
 
 def snakefile() -> Path:
@@ -55,7 +58,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
 
     The lock that a killed `probeline run` left behind is removed first, never that of another
     Snakemake, nor while the Snakemake that the killed one had started works on; incomplete files
-    are made again.
+    are made again. Of jobs that fail the reason is told at the end.
 
     Parameters
     ----------
@@ -69,15 +72,42 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """
     command = snakemake_command(folder)
     with _alone(folder) as (died, lock):
-        if died and any((folder / ".snakemake" / "locks").glob("*")):
+        if died and _locks(folder):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
-        return _outliving([*command, *arguments, "--rerun-incomplete"], lock)
+        settled = settle_times(folder)
+        if settled:
+            _say(f"{folder}: {settled} results were from the future; they are of now from now on")
+        began, locks = time.time(), _locks(folder)
+        status = _outliving([*command, *arguments, "--rerun-incomplete"], lock)
+        if status == 1:
+            _explain(folder, began, bool(locks and locks == _locks(folder)))
+        return status
 
 
 def _outliving(command: list[str], lock: int) -> int:
     """Run a command that holds the lock, too: when this process alone is killed, it works on."""
     return subprocess.run(command, check=False, pass_fds=[lock]).returncode
+
+
+def _locks(folder: Path) -> set[str]:
+    return {path.name for path in (folder / ".snakemake" / "locks").glob("*")}
+
+
+def _explain(folder: Path, began: float, locked: bool) -> None:
+    """Say why a run failed, below what Snakemake has printed."""
+    lines = list(failed_jobs(folder, began))
+    if locked and not lines:
+        lines = [
+            f"{folder}: locked by another snakemake that works here, or by one that was killed; "
+            "wait for it, or if there is none: probeline run --unlock"
+        ]
+    for line in lines:
+        _say(line)
+
+
+def _say(line: str) -> None:
+    print(f"probeline: {line}", file=sys.stderr)
 
 
 @contextmanager

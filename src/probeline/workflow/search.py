@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from probeline import versions
 from probeline.config import LABEL_TOKENS
-from probeline.models.weights import sampled_hash
 from probeline.workflow.label_tokens import (
     ASIDE,
     LabelTokenRuns,
@@ -72,7 +71,7 @@ class Searches(LabelTokenRuns):
             options.pop(key)
         return {
             "spec": spec,
-            "package": sampled_hash(self.files_of(model, "package")),
+            "package": self.sample_of(model),
             "search": section,
             "options": options,
             "metric": self.config.metric(dataset, task),

@@ -12,7 +12,8 @@ from probeline.data.label_text_file import read_label_texts
 from probeline.data.paths import local_folder, resolve_path, source_files, source_fingerprint
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, ModelSource, read_shape, resolve
-from probeline.models.weights import embedder_files, model_files
+from probeline.models.weights import embedder_files, model_files, sampled_hash
+from probeline.workflow.clock import refuse_future
 
 
 class Sources:
@@ -49,12 +50,14 @@ class Sources:
                 self.shapes[model] = read_shape(self._own_spec(model))
                 self._check_layers(model)
                 self._check_model(model)
+                refuse_future(self.files_of(model, "folder"))
             except ProbelineError as error:
                 problems.append(f"models.{model}: {error}")
         trained_on = [origin.dataset for origin in self.origins]
         for dataset in dict.fromkeys([*self.datasets, *trained_on]):
             try:
                 self._sources[dataset] = self._source(dataset)
+                refuse_future(map(Path, self._sources[dataset][0]))
             except ProbelineError as error:
                 problems.append(f"datasets.{dataset}: {error}")
         problems += self._label_problems() + self._given_problems() + self._embedder_problems()
@@ -210,6 +213,11 @@ class Sources:
             return []
         folders = dict.fromkeys(s.folder for s in self._model_sources(model) if s.kind == kind)
         return [path for folder in folders for path in model_files(folder)]
+
+    def sample_of(self, model: str) -> str:
+        """What changes with the files of a model that lie here, whatever their times say."""
+        kinds = ("package", "folder")
+        return sampled_hash([path for kind in kinds for path in self.files_of(model, kind)])
 
     def is_fetched(self, model: str) -> bool:
         """Whether the weights or the tokenizer come from a hub."""

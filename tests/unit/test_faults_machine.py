@@ -1,0 +1,284 @@
+"""A machine that refuses: each fault is one line, and what was there stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from faults import as_nobody, few_files, in_child, little_memory, small_files
+
+from probeline import logs
+from probeline.activations.shards import open_shard, write_shard
+from probeline.data.store import read_dataset
+from probeline.data.writing import write_dataset
+from probeline.errors import ProbelineError
+from probeline.files import read_json, replacing_folder, write_json
+from probeline.provenance import record_path
+from probeline.results.frames import write_frame
+from probeline.sealed import reading, sealing
+from probeline.workflow.clock import refuse_future, settle_times
+from probeline.workflow.failures import failed_jobs
+from probeline.workflow.run import run_workflow
+
+META = {"model": "org/name", "dataset_fingerprint": "f00d"}
+SIZE = 1 << 21  # of what is written; what is there is small
+
+
+def shard(path):
+    write_shard(path / "a.h5", np.ones((SIZE // 256, 64), "f4"), META)
+
+
+def sealed(path):
+    with sealing(path / "a.h5") as file:
+        file["x"] = np.zeros(SIZE, "u1")
+
+
+def json(path):
+    write_json(path / "a.h5", "x" * SIZE)
+
+
+def dataset(path):
+    rng = np.random.default_rng(0)
+    texts = [rng.bytes(40).hex() for _ in range(SIZE // 40)]
+    task = {"kind": "single", "labels": ["a", "b"], "counts": {}}
+    sizes = {"train": len(texts) - 2, "validation": 1, "test": 1}
+    codes = {"label": np.arange(len(texts)) % 2}
+    about = {"name": "made", "tasks": {"label": task}}
+    write_dataset(path, about, pa.table({"text": texts}), sizes, codes)
+
+
+def table(path):
+    frame = pd.DataFrame({"x": np.random.default_rng(0).random(SIZE // 8)})
+    write_frame(frame, path / "a.csv", path / "a.h5")
+
+
+def folder(path):
+    with replacing_folder(path / "folder") as temporary:
+        (temporary / "weights").write_bytes(b"x" * SIZE)
+
+
+WRITERS = [shard, sealed, json, dataset, table, folder]
+
+
+def state_of(path: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def place():
+    """A folder that anybody may use, with an earlier result; pytest's own are their owner's."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o777)
+    (path / "a.h5").write_text("earlier")
+    (path / "folder").mkdir()
+    (path / "folder" / "weights").write_text("earlier")
+    yield path
+    path.chmod(0o777)
+    shutil.rmtree(path)
+
+
+def one_line(said: str, *words: str) -> None:
+    assert said.startswith("ProbelineError: "), said
+    assert "\n" not in said
+    for word in words:
+        assert word in said, said
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_files_that_may_not_grow(place, write):
+    before = state_of(place)
+    said = in_child(lambda: write(place), small_files(SIZE // 8))
+    one_line(said, str(place), "larger than files may be here")
+    assert state_of(place) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of half a megabyte."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(path)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_full_disk(small_disk, write):
+    (small_disk / "a.h5").write_text("earlier")
+    before = state_of(small_disk)
+    said = in_child(lambda: write(small_disk), lambda: None)
+    one_line(said, str(small_disk), "no space left on the disk")
+    assert state_of(small_disk) == before
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_folder_that_may_not_be_written(place, write):
+    before = state_of(place)
+    place.chmod(0o555)
+    said = in_child(lambda: write(place), as_nobody)
+    one_line(said, str(place), "cannot be written: Permission denied", "give yourself the right")
+    assert state_of(place) == before
+
+
+@pytest.fixture
+def mine(place):
+    """Results that nobody else may read."""
+    dataset(place)
+    shard(place)
+    for file in place.glob("*.*"):
+        file.chmod(0o000)
+    return place
+
+
+READERS = {
+    "shard": lambda path: open_shard(path / "a.h5"),
+    "dataset": lambda path: read_dataset(path),
+    "sealed": lambda path: reading(path / "a.h5", "a readable file").__enter__(),
+    "json": lambda path: read_json(path / "dataset.json"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_files_that_may_not_be_read(mine, name):
+    said = in_child(lambda: READERS[name](mine), as_nobody)
+    one_line(said, str(mine), "cannot be read: Permission denied")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_too_many_open_files(mine, name):
+    for file in mine.glob("*.*"):
+        file.chmod(0o644)
+    said = in_child(lambda: READERS[name](mine), few_files)
+    one_line(said, str(mine), "Too many open files", "ulimit -n")
+    READERS[name](mine)
+
+
+@pytest.mark.parametrize("write", [shard, sealed, json, table])
+def test_too_many_open_files_while_writing(place, write):
+    before = state_of(place)
+    said = in_child(lambda: write(place), few_files)
+    one_line(said, str(place), "Too many open files", "ulimit -n")
+    assert state_of(place) == before
+
+
+def test_no_memory_is_a_line_in_the_log(tmp_path):
+    log = tmp_path / "logs" / "job.log"
+
+    def work():
+        logs.set_up(str(log))
+        with logs.reported():
+            np.ones(1 << 28)
+
+    said = in_child(work, little_memory(1 << 28))
+    assert said == "SystemExit: 1"
+    (line,) = log.read_text().splitlines()
+    assert "ERROR out of memory: " in line and "--cores" in line
+
+
+def test_no_memory_of_torch_is_a_line_in_the_log(tmp_path):
+    import torch
+
+    log = tmp_path / "job.log"
+
+    def work():
+        logs.set_up(str(log))
+        with logs.reported():
+            torch.empty(1 << 40).fill_(1)
+
+    assert in_child(work, little_memory(1 << 28)) == "SystemExit: 1"
+    (line,) = log.read_text().splitlines()
+    assert "ERROR out of memory: " in line
+
+
+def test_other_errors_keep_their_traceback(tmp_path):
+    def work():
+        logs.set_up(str(tmp_path / "job.log"))
+        with logs.reported():
+            raise RuntimeError("of our own making")
+
+    assert in_child(work, lambda: None) == "SystemExit: 1"
+    assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
+# The clock
+
+
+def later(path: Path, seconds: float) -> None:
+    then = time.time() + seconds
+    os.utime(path, (then, then))
+
+
+def test_inputs_from_the_future_are_refused(tmp_path):
+    path = tmp_path / "notes.csv"
+    path.write_text("text,label\n")
+    later(path, 5)  # no two clocks are quite the same
+    refuse_future([path, tmp_path / "missing.csv"])
+    later(path, 3600)
+    with pytest.raises(ProbelineError, match=r"notes\.csv: changed at .* future; .*touch '"):
+        refuse_future([path])
+
+
+def test_results_from_the_future_become_present_in_one_order(tmp_path):
+    folder = tmp_path / "results" / "scores"
+    folder.mkdir(parents=True)
+    names = ("old", "first", "second")
+    for number, name in enumerate(names):
+        (folder / name).write_text(name)
+        later(folder / name, (-100, 3600, 7200)[number])
+    old = (folder / "old").stat().st_mtime
+    assert settle_times(tmp_path) == 2
+    times = {name: (folder / name).stat().st_mtime for name in names}
+    assert times["old"] == old
+    assert times["first"] == times["second"] <= time.time()
+    assert settle_times(tmp_path) == 0
+
+
+# What a run says of its jobs
+
+
+def log_of(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / "logs" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"2026-01-01 10:00:00,000 {line}\n" for line in lines))
+    return path
+
+
+def finish(folder: Path, name: str) -> None:
+    write_json(folder / record_path(f"logs/{name}"), {})
+
+
+def test_failed_jobs_are_told_with_their_reasons(tmp_path):
+    old = log_of(tmp_path, "texts/old.log", "ERROR of an earlier run")
+    later(old, -100)
+    began = time.time() - 10
+    log_of(tmp_path, "probe/a.log", "INFO begun", "ERROR a.h5: damaged", "INFO more")
+    log_of(tmp_path, "extract/b.log", "INFO 10 of 100 texts")
+    log_of(tmp_path, "layers/c.log", "INFO all well")
+    finish(tmp_path, "layers/c.log")
+    finish(tmp_path, "extract/b.log")
+    later(tmp_path / record_path("logs/extract/b.log"), -50)  # of the run before
+    killed, failed = failed_jobs(tmp_path, began)
+    assert failed == "logs/probe/a.log: a.h5: damaged"
+    assert killed.startswith("logs/extract/b.log: the job ended without a word")
+    assert "want of memory" in killed and "--cores" in killed
+
+
+def test_the_lock_of_another_snakemake_is_the_last_line(tmp_path, capfd):
+    locks = tmp_path / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    for kind in ("input", "output"):
+        (locks / f"0.{kind}.lock").write_text("results/summary.csv\n")
+    (tmp_path / "config.yaml").write_text("models: {}\n")
+    assert run_workflow(tmp_path, ["--cores", "1"]) == 1
+    said = capfd.readouterr().err
+    assert "locked by another snakemake" in said.splitlines()[-1]
