@@ -18,11 +18,11 @@ def command(folder: Path, *arguments: str) -> list[str]:
     return [*line, "--cores", "1", *arguments]
 
 
-def probeline_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def probeline_run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         command(folder, *arguments),
         cwd=folder,
-        env=snake.environment(),
+        env=snake.environment(**env),
         capture_output=True,
         text=True,
         timeout=300,
@@ -56,7 +56,9 @@ def test_the_lock_of_another_snakemake_is_left_alone(copied):
     for kind in ("input", "output"):
         (locks / f"0.{kind}.lock").write_text("results/summary.csv\n", encoding="utf-8")
     (copied / "results" / "summary.csv").unlink()
-    assert probeline_run(copied).returncode != 0
+    refused = probeline_run(copied)
+    assert refused.returncode != 0
+    assert "locked by another snakemake" in refused.stderr.splitlines()[-1]
     assert len(list(locks.iterdir())) == 2
 
 
@@ -103,6 +105,36 @@ def test_a_snakemake_that_outlives_its_probeline_run_is_left_alone(project):
         fcntl.flock(handle, fcntl.LOCK_EX)  # until the one at work has ended
     assert (project / target).is_file()
     assert probeline_run(project, target).returncode == 0
+
+
+# Kills the job of the extraction as soon as it has begun its log, as the system does that is out of
+# memory.
+KILLER = """
+import os, signal, sys, threading, time
+from pathlib import Path
+
+def kill():
+    while not Path("logs/extract/notes/tiny.log").is_file():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if any("extract.py" in part for part in sys.orig_argv):
+    threading.Thread(target=kill, daemon=True).start()
+"""
+
+
+def test_a_job_that_the_system_kills_is_named(project, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(KILLER, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    tokens = "results/activations/notes/tiny/tokens.json"
+    killed = probeline_run(project, tokens, PYTHONPATH=path)
+    assert killed.returncode == 1
+    last = killed.stderr.splitlines()[-1]
+    assert last.startswith("probeline: logs/extract/notes/tiny.log: the job ended without a word")
+    assert "Traceback" not in killed.stderr
+    done = probeline_run(project, tokens)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / tokens).is_file()
 
 
 def test_the_exit_status_is_snakemakes(project):
