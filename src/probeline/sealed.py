@@ -19,11 +19,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import h5py
+from typing import TYPE_CHECKING
 
 from probeline.errors import ProbelineError
 from probeline.files import explained, refused, replacing
+
+if TYPE_CHECKING:
+    import h5py
 
 BLOCK = 512  # of a user block, the least that HDF5 allows
 UNFINISHED = b"probeline unfinished\n"
@@ -35,6 +37,9 @@ _CHUNK = 1 << 20
 @contextmanager
 def sealing(path: str | os.PathLike) -> Iterator[h5py.File]:
     """Write a sealed HDF5 file, whole or not at all; yields it, open for writing."""
+    # Here and below, since every job asks for seals and few for HDF5.
+    import h5py
+
     with replacing(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=BLOCK, locking=False) as file:
             yield file
@@ -108,6 +113,8 @@ def seal_of(path: Path) -> str | None:
 @contextmanager
 def reading(path: str | os.PathLike, what: str) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading after `check_seal`; what HDF5 cannot read is one line."""
+    import h5py
+
     path, remedy = Path(path), "delete it and run again"
     check_seal(path, what, remedy)
     try:

@@ -229,7 +229,7 @@ def test_foreign(folder):
     reasons = {f.path: f.reason for f in report.findings}
     assert reasons == {
         SCORES: "made by rule classifier, for another configuration",
-        "results/thesis.txt": "not made by this workflow, or by a version before records were kept",
+        "results/thesis.txt": "not made by this workflow, or by a version that kept no records",
     }
 
 

@@ -130,6 +130,12 @@ def test_folder_that_may_not_be_written(place, write):
     assert state_of(place) == before
 
 
+def test_a_run_in_a_folder_that_may_not_be_written(place):
+    place.chmod(0o555)
+    said = in_child(lambda: run_workflow(place, []), as_nobody)
+    one_line(said, str(place), "cannot be written: Permission denied")
+
+
 @pytest.fixture
 def mine(place):
     """Results that nobody else may read."""

@@ -28,10 +28,12 @@ def probeline(folder: Path, *arguments: str | Path) -> subprocess.CompletedProce
     )
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
+def spoil(path: Path, length: int | None = None) -> None:
+    """Flip the last bit of a file, or cut it, as a bad disk does it: its times stay."""
+    times, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
-    path.write_bytes(content)
+    path.write_bytes(content[:length])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def test_damage_is_mended_by_the_commands_that_are_printed(copied):
@@ -43,9 +45,9 @@ def test_damage_is_mended_by_the_commands_that_are_printed(copied):
     assert "nothing wrong" in healthy.stdout and "without a checksum" not in healthy.stdout
 
     scores = (copied / "results/summary.csv").read_text()
-    flip(copied / SHARD)
-    flip(copied / HEAD)
-    os.truncate(copied / NEURONS, 100)
+    spoil(copied / SHARD)
+    spoil(copied / HEAD)
+    spoil(copied / NEURONS, 100)
     (copied / "results" / "my thesis.txt").write_text("mine")
     (copied / "results" / ".summary.csv.0123abcd.tmp").write_text("half")
 

@@ -133,7 +133,7 @@ class _Look:
         output, foreign = self._output(name), None
         if self._outputs is not None and output is None and path.name not in _JOURNALS:
             foreign = self._foreign(name)
-        damage = self._damage(path, name, advance)
+        damage = self._damage(path, name, foreign is not None, advance)
         if damage is not None:
             yield self._damaged(name, output, damage)
         elif foreign is not None:
@@ -143,7 +143,9 @@ class _Look:
             if other is not None:
                 yield self._stale(name, output, other)
 
-    def _damage(self, path: Path, name: str, advance: Callable[[int], object]) -> str | None:
+    def _damage(
+        self, path: Path, name: str, foreign: bool, advance: Callable[[int], object]
+    ) -> str | None:
         """What is wrong with the bytes of a file; counts it."""
         if not path.exists():
             return f"a link to {path.readlink()}, which is not there"
@@ -153,7 +155,7 @@ class _Look:
             return f"cannot be read ({error.strerror})"
         self._report.bytes += size
         written = self._records.get(name)
-        if written is None and seal is None:
+        if written is None and seal is None and not foreign:
             self._report.unverified += 1
         try:
             found = None if written is None else difference(path, written)
@@ -179,7 +181,7 @@ class _Look:
     def _foreign(self, name: str) -> str:
         written = self._records.get(name)
         if written is None:
-            return "not made by this workflow, or by a version before records were kept"
+            return "not made by this workflow, or by a version that kept no records"
         return f"made by rule {written.rule}, for another configuration"
 
     def _damaged(self, name: str, output: str | None, damage: str) -> Finding:

@@ -44,7 +44,7 @@ def shard_trouble(path: Path, advance: Callable[[int], object]) -> str | None:
             row = path.stat().st_size / max(1, shard.rows)
             shard.check(lambda rows: advance(int(rows * row)))
     except ProbelineError as error:
-        return str(error).removeprefix(f"{path}: ").rpartition("; ")[0]
+        return str(error).removeprefix(f"{path}: ").removeprefix("damaged: ").rpartition("; ")[0]
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import probeline
 from probeline.errors import ProbelineError
+from probeline.files import explained
 from probeline.workflow.clock import settle_times
 from probeline.workflow.failures import failed_jobs
 
@@ -75,7 +76,8 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         if died and _locks(folder):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
-        settled = settle_times(folder)
+        dry = {"-n", "--dry-run", "--dryrun"} & set(arguments)
+        settled = 0 if dry else settle_times(folder)
         if settled:
             _say(f"{folder}: {settled} results were from the future; they are of now from now on")
         began, locks = time.time(), _locks(folder)
@@ -114,8 +116,10 @@ def _say(line: str) -> None:
 def _alone(folder: Path) -> Iterator[tuple[bool, int]]:
     """Hold the folder; yields whether the run before did not come to its end, and the open lock."""
     path = folder / ".probeline" / "run.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
