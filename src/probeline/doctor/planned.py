@@ -63,7 +63,7 @@ def planned(folder: Path, arguments: Sequence[str]) -> dict[str, Output]:
     """
     command = [*snakemake_command(folder), "--cores", "1", *arguments, "--summary"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    lines = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 5]
     if done.returncode or _COLUMNS not in lines:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         raise ProbelineError("\n".join(said[-3:]) or "snakemake --summary said nothing")
