@@ -217,6 +217,13 @@ def test_other_texts_and_other_weights(folder):
     assert stale == {SHARD, PREDICTIONS, f"{FOLDER}/classifier.json"}
 
 
+def test_what_is_stale_without_a_plan_is_made_again_not_deleted(folder):
+    save_file({"weight": np.ones(6, dtype="f4")}, folder / "model/model.safetensors")
+    report = examine(folder, None, "config.yaml: wrong")
+    (finding,) = report.findings
+    assert (finding.kind, finding.mend, finding.target) == ("stale", "force", SHARD)
+
+
 def test_a_model_that_is_not_here_is_no_fault(folder):
     shutil.rmtree(folder / "model")
     assert found(folder) == []

@@ -193,9 +193,11 @@ class _Look:
         return Finding(DAMAGED, name, damage, mend, written.output if written else name, "")
 
     def _stale(self, name: str, output: str | None, other: str) -> Finding:
-        if output is None:
-            return Finding(STALE, name, other, DELETE, name, str(Path(name).parent))
-        return Finding(STALE, name, other, FORCE, output, self._outputs[output].rule)
+        if output is not None:
+            return Finding(STALE, name, other, FORCE, output, self._outputs[output].rule)
+        written = self._records.get(name)
+        target = written.output if written else name
+        return Finding(STALE, name, other, FORCE, target, str(Path(name).parent))
 
 
 def is_temporary_part(path: Path, folder: Path) -> bool:
