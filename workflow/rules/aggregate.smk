@@ -13,7 +13,8 @@ rule aggregate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.aggregate),
+        runtime=runtime(needs.aggregate),
     params:
         lambda wildcards: plan.aggregate_params(wildcards.dataset, wildcards.task),
     script:
@@ -42,7 +43,8 @@ rule classifier:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.classifier),
+        runtime=runtime(needs.classifier),
     params:
         lambda wildcards: plan.classifier_params(**wildcards),
     script:

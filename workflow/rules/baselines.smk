@@ -12,6 +12,9 @@ rule sentence_embedding:
         "results/benchmarks/sentence_embedding/{dataset}/{task}/{model}.tsv"
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=memory(needs.embedding),
+        runtime=runtime(needs.embedding),
     params:
         lambda wildcards: plan.embedding_params(wildcards.dataset, wildcards.task),
     script:
@@ -32,7 +35,8 @@ rule tfidf:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(needs.tfidf),
+        runtime=runtime(needs.tfidf),
     params:
         lambda wildcards: plan.tfidf_params(wildcards.dataset, wildcards.task),
     script:
@@ -58,7 +62,8 @@ rule zero_shot:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.zero_shot),
+        runtime=runtime(needs.zero_shot),
     params:
         lambda wildcards: plan.zero_shot_params(**wildcards),
     script:
@@ -84,7 +89,8 @@ rule icl:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=memory(needs.icl),
+        runtime=runtime(needs.icl),
     params:
         lambda wildcards: plan.icl_params(wildcards.dataset, wildcards.task, wildcards.model),
     script:

@@ -10,6 +10,7 @@ from probeline.config import (
     SERIES,
     SLUG,
 )
+from probeline.workflow.needs import Needs
 
 
 wildcard_constraints:
@@ -35,6 +36,7 @@ localrules:
     all,
 
 
+needs = Needs(plan)
 cells = [plan.cell_artifacts(*cell) for cell in plan.cells()]
 paths = plan.all_paths()
 figures = [
@@ -71,3 +73,13 @@ def pinned(wildcards):
     if plan.is_fetched(wildcards.model):
         return f"results/models/{wildcards.model}.json"
     return []
+
+
+def memory(need, **known):
+    """MB that a job asks for, by its wildcards and by what is known of its rule."""
+    return lambda wildcards, attempt: need(**known, **wildcards).mem_mb(attempt)
+
+
+def runtime(need, **known):
+    """Minutes that a job asks for."""
+    return lambda wildcards, attempt, threads: need(**known, **wildcards).runtime(attempt, threads)

@@ -29,7 +29,8 @@ rule texts:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(needs.texts),
+        runtime=runtime(needs.texts),
     params:
         selection=lambda wildcards: plan.texts_params(wildcards.dataset),
         part="texts",
@@ -55,7 +56,8 @@ rule dataset:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(needs.texts),
+        runtime=runtime(needs.texts),
     params:
         settings=lambda wildcards: plan.dataset_params(wildcards.dataset),
         part="labels",
@@ -86,6 +88,9 @@ rule card:
         "logs/card/{dataset}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=memory(needs.card),
+        runtime=runtime(needs.card),
     params:
         {"version": versions.CARD},
     script:

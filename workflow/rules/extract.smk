@@ -44,7 +44,8 @@ for dataset, model in plan.pairs:
         threads: 8
         resources:
             gpu=1,
-            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+            mem_mb=memory(needs.extract, dataset=dataset, model=model),
+            runtime=runtime(needs.extract, dataset=dataset, model=model),
         params:
             settings=plan.extract_params(model),
             # Functions of input or output count for the cache, not as a reason to run again.

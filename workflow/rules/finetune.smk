@@ -18,7 +18,8 @@ rule finetune:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=memory(needs.finetune),
+        runtime=runtime(needs.finetune),
     params:
         settings=lambda wildcards: plan.finetune_params(
             wildcards.dataset, wildcards.task, wildcards.model
@@ -49,6 +50,7 @@ rule training_figure:
         png="results/figures/{dataset}/{task}/{model}/finetune-{seed}.png",
     log:
         "logs/training_figure/{dataset}/{task}/{model}/{seed}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:

@@ -21,7 +21,8 @@ rule label_tokens:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=memory(needs.label_tokens),
+        runtime=runtime(needs.label_tokens),
     params:
         settings=lambda wildcards: plan.label_token_params(
             wildcards.dataset, wildcards.task, wildcards.model, wildcards.init
@@ -53,6 +54,7 @@ rule label_tokens_figure:
         png="results/figures/{dataset}/{task}/{model}/label-tokens-{init}-{seed}.png",
     log:
         "logs/label_tokens_figure/{dataset}/{task}/{model}/{init}/{seed}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:

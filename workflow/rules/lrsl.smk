@@ -11,7 +11,8 @@ rule given:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(needs.predictions),
+        runtime=runtime(needs.predictions),
     params:
         lambda wildcards: plan.given_params(wildcards.model),
     script:
@@ -51,7 +52,8 @@ rule crossfit:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.crossfit),
+        runtime=runtime(needs.crossfit),
     params:
         lambda wildcards: plan.crossfit_params(**wildcards),
     script:
@@ -71,7 +73,8 @@ rule triplets:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(needs.predictions),
+        runtime=runtime(needs.predictions),
     params:
         lambda wildcards: plan.triplets_params(wildcards.dataset, wildcards.task),
     script:
@@ -97,7 +100,8 @@ rule embed:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=memory(needs.embed),
+        runtime=runtime(needs.embed),
     params:
         settings=lambda wildcards: plan.tune_params(wildcards.dataset, wildcards.task),
         task=lambda wildcards, output: wildcards.task,
@@ -169,7 +173,8 @@ rule rerank:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.rerank),
+        runtime=runtime(needs.rerank),
     params:
         lambda wildcards: plan.rerank_params(wildcards.dataset, wildcards.task),
     script:
@@ -208,7 +213,8 @@ rule lrsl_ablations:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.ablations),
+        runtime=runtime(needs.ablations),
     params:
         lambda wildcards: plan.ablations_params(wildcards.dataset, wildcards.task),
     script:
@@ -244,6 +250,7 @@ rule lrsl_tables:
         ),
     log:
         "logs/lrsl_tables/{dataset}/{task}/{model}/{source}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:
@@ -272,6 +279,7 @@ rule lrsl_figure:
         png="results/figures/{dataset}/{task}/{model}/lrsl-{source}.png",
     log:
         "logs/lrsl_figure/{dataset}/{task}/{model}/{source}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:

@@ -23,7 +23,8 @@ for group, models in plan.probe_groups().items():
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            mem_mb=memory(needs.probes, names=group.names),
+            runtime=runtime(needs.probes, names=group.names),
         params:
             lambda wildcards: plan.probe_params(wildcards.dataset, wildcards.task),
         script:
@@ -53,7 +54,8 @@ for dataset, task, model in plan.gpu_probed_cells:
         threads: 2
         resources:
             gpu=1,
-            mem_mb=lambda wildcards, attempt: 16000 * attempt,
+            mem_mb=memory(needs.all_probes, dataset=dataset, task=task, model=model),
+            runtime=runtime(needs.all_probes, dataset=dataset, task=task, model=model),
         params:
             plan.probe_params(dataset, task),
         script:
@@ -73,6 +75,7 @@ rule sparsify:
         "results/neurons/{dataset}/{task}/{model}/{representation}.{pooling}.parquet",
     log:
         "logs/sparsify/{dataset}/{task}/{model}/{representation}.{pooling}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:

@@ -14,6 +14,9 @@ rule layers:
         "logs/layers/{dataset}/{task}/{model}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=memory(needs.layers),
+        runtime=runtime(needs.layers),
     params:
         lambda wildcards: plan.layers_params(wildcards.dataset, wildcards.task),
     script:
@@ -31,6 +34,9 @@ rule path_predictions:
         "logs/path_predictions/{dataset}/{model}/{method}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=memory(needs.predictions),
+        runtime=runtime(needs.predictions),
     params:
         lambda wildcards: plan.path_params(wildcards.dataset),
     script:
@@ -51,6 +57,9 @@ rule summary:
         "logs/summary.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=memory(needs.summary),
+        runtime=runtime(needs.summary),
     params:
         {"entries": plan.summary_entries(), "seed": plan.config.seed, "version": versions.SUMMARY},
     script:
@@ -76,6 +85,9 @@ rule comparisons:
         "logs/comparisons.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=memory(needs.comparisons),
+        runtime=runtime(needs.comparisons),
     params:
         {
             "entries": plan.comparison_entries(),
@@ -100,6 +112,7 @@ rule layer_figure:
         png="results/figures/{dataset}/{task}/{model}/layers.png",
     log:
         "logs/layer_figure/{dataset}/{task}/{model}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:
@@ -124,6 +137,7 @@ rule tradeoff_figure:
         table="results/tradeoff/{dataset}/{task}/{model}.csv",
     log:
         "logs/tradeoff_figure/{dataset}/{task}/{model}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:

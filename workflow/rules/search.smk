@@ -21,7 +21,8 @@ rule search:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=memory(needs.search),
+        runtime=runtime(needs.search),
     params:
         settings=lambda wildcards: plan.search_params(
             wildcards.dataset, wildcards.task, wildcards.model, wildcards.classifier
@@ -53,6 +54,7 @@ rule search_report:
         importance="results/search/{dataset}/{task}/{model}/{classifier}/importance.csv",
     log:
         "logs/search_report/{dataset}/{task}/{model}/{classifier}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:
@@ -83,6 +85,7 @@ rule search_figure:
         png="results/figures/{dataset}/{task}/{model}/search-{classifier}.png",
     log:
         "logs/search_figure/{dataset}/{task}/{model}/{classifier}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:
