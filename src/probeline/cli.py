@@ -67,15 +67,25 @@ def predict(
 def run(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="Where `results/` goes.")] = Path(),
-    cores: Annotated[str, typer.Option(help="CPU cores to use, or all.")] = "all",
+    cores: Annotated[
+        str | None, typer.Option(help="CPU cores to use, or all; the default where jobs run here.")
+    ] = None,
+    workflow_profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Where and how jobs run: the folder of a profile, or the name of one beside the "
+            "Snakefile (slurm)."
+        ),
+    ] = None,
 ) -> None:
     """Run the workflow: snakemake with these and any further arguments.
 
     After a run that was killed, its lock is removed and what it left half-done is made again.
     """
-    from probeline.workflow.run import run_workflow
+    from probeline.workflow.run import execution, run_workflow
 
-    raise typer.Exit(run_workflow(directory, ["--cores", cores, *context.args]))
+    where = execution(cores, workflow_profile, context.args)
+    raise typer.Exit(run_workflow(directory, [*where, *context.args]))
 
 
 @app.command()

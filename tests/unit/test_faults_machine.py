@@ -21,11 +21,9 @@ from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
 from probeline.errors import ProbelineError
 from probeline.files import read_json, replacing_folder, write_json
-from probeline.provenance import record_path
 from probeline.results.frames import write_frame
 from probeline.sealed import reading, sealing
 from probeline.workflow.clock import refuse_future, settle_times
-from probeline.workflow.failures import failed_jobs
 from probeline.workflow.run import run_workflow
 
 META = {"model": "org/name", "dataset_fingerprint": "f00d"}
@@ -250,33 +248,6 @@ def test_results_from_the_future_become_present_in_one_order(tmp_path):
 
 
 # What a run says of its jobs
-
-
-def log_of(folder: Path, name: str, *lines: str) -> Path:
-    path = folder / "logs" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"2026-01-01 10:00:00,000 {line}\n" for line in lines))
-    return path
-
-
-def finish(folder: Path, name: str) -> None:
-    write_json(folder / record_path(f"logs/{name}"), {})
-
-
-def test_failed_jobs_are_told_with_their_reasons(tmp_path):
-    old = log_of(tmp_path, "texts/old.log", "ERROR of an earlier run")
-    later(old, -100)
-    began = time.time() - 10
-    log_of(tmp_path, "probe/a.log", "INFO begun", "ERROR a.h5: damaged", "INFO more")
-    log_of(tmp_path, "extract/b.log", "INFO 10 of 100 texts")
-    log_of(tmp_path, "layers/c.log", "INFO all well")
-    finish(tmp_path, "layers/c.log")
-    finish(tmp_path, "extract/b.log")
-    later(tmp_path / record_path("logs/extract/b.log"), -50)  # of the run before
-    killed, failed = failed_jobs(tmp_path, began)
-    assert failed == "logs/probe/a.log: a.h5: damaged"
-    assert killed.startswith("logs/extract/b.log: the job ended without a word")
-    assert "want of memory" in killed and "--cores" in killed
 
 
 def test_the_lock_of_another_snakemake_is_the_last_line(tmp_path, capfd):

@@ -1,49 +1,183 @@
-"""After a run that failed: which jobs did, and why, a line each."""
+"""What failed and why, a line each: read off Snakemake's log and the logs of the jobs.
+
+Snakemake says which job failed and a cluster says how its process ended; why it did stands in the
+job's own log, or in what the cluster has written of it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from probeline.provenance import record_path
+_BLOCK = re.compile(r"(?P<error>Error in )?(?:local)?(?P<kind>rule|group) (?P<name>\S+?):$")
+_FIELD = re.compile(r"\s+(?P<key>[a-z_]+): (?P<value>.+)$")
+_RETRIED = re.compile(r"Trying to restart job (?P<job>\S+?)\.$")
+_FINISHED = re.compile(r"Finished (?:jobid|group job): ?(?P<job>\S+)")
+_KILLED = re.compile(r"died with <Signals\.(?P<signal>\w+)")
+_REFUSED = re.compile(r"sbatch failed\. The error message was '(?P<text>[^']*)'")
+_STATE = re.compile(r"SLURM status is: '(?P<state>\w+)'")
+_OWN_ERROR = re.compile(r"^\S+ \S+ ERROR (?P<text>.+)$", re.MULTILINE)
+# What SLURM writes into a job's log, by the way in which it watches memory.
+_OVER_MEMORY = re.compile(r"exceeded memory limit|oom[-_ ]kill|out.of.memory", re.IGNORECASE)
+_OVER_TIME = re.compile(r"DUE TO TIME LIMIT")
+_HINT = " (check log file(s) for error details)"
+_TAIL = 20_000
 
-_ERROR = re.compile(r"^\S+ \S+ ERROR (.+)$", re.MULTILINE)
-_TAIL = 1 << 16
-_KILLED = (
-    "the job ended without a word, as when it is killed for want of memory; give it more, or run "
-    "fewer jobs at once (--cores), then run the same command again"
-)
+
+@dataclass
+class _Job:
+    """What Snakemake's log says of a job, by the last time that it says it."""
+
+    name: str
+    wildcards: str = ""
+    resources: dict[str, str] = field(default_factory=dict)
+    message: str = ""
+    killed: str = ""
+    logs: list[str] = field(default_factory=list)
+    attempts: int = 1
+    failed: bool = False
+
+    @property
+    def words(self) -> str:
+        return f"{self.name} ({self.wildcards})" if self.wildcards else self.name
 
 
-def failed_jobs(folder: Path, since: float) -> Iterator[str]:
-    """Say which jobs failed, from their logs: the error, or that there is none.
+def failures(log: str, folder: Path) -> list[str]:
+    """A line for each job that has failed for good: which, why, what helps, and its log.
 
     Parameters
     ----------
+    log : str
+        Text of Snakemake's log of a run.
     folder : Path
-        Where `logs/` and `results/` lie.
-    since : float
-        When the run began; jobs that were not started after it are left out.
+        The run's working directory.
     """
-    for log in sorted((folder / "logs").rglob("*.log")):
-        changed = log.stat().st_mtime
-        if changed < since:
+    return [_line(job, folder) for job in _jobs(log).values() if job.failed]
+
+
+def failures_in(paths: Iterable[str | Path], folder: Path | None = None) -> list[str]:
+    """`failures`, of logs in files; of one that cannot be read there is nothing to say."""
+    found = []
+    for path in paths:
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
             continue
-        errors = _ERROR.findall(_tail(log))
-        name = log.relative_to(folder)
-        if errors:
-            yield f"{name}: {errors[-1]}"
-        elif not _recorded(folder / record_path(name.as_posix()), changed):
-            yield f"{name}: {_KILLED}"
+        found += failures(text, folder or Path())
+    return found
 
 
-def _tail(log: Path) -> str:
-    with log.open("rb") as handle:
-        handle.seek(max(0, log.stat().st_size - _TAIL))
-        return handle.read().decode("utf-8", "replace")
+def _jobs(log: str) -> dict[str, _Job]:
+    """Jobs by Snakemake's number, in the order in which they began."""
+    jobs: dict[str, _Job] = {}
+    for opening, fields in _blocks(log):
+        number = opening["name"] if opening["kind"] == "group" else fields.get("jobid", "")
+        job = jobs.setdefault(number, _Job(opening["name"]))
+        if opening["error"]:
+            job.failed = True
+            job.message = fields.get("message", "")
+            job.killed = fields["killed"]
+            job.logs = fields.get("log", "").split(", ")
+        else:
+            job.wildcards = fields.get("wildcards", job.wildcards)
+            pairs = (pair.partition("=") for pair in fields.get("resources", "").split(", "))
+            job.resources = {key: value for key, _, value in pairs}
+    for line in log.splitlines():
+        if (retried := _RETRIED.match(line)) and retried["job"] in jobs:
+            jobs[retried["job"]].attempts += 1
+        elif (finished := _FINISHED.match(line)) and finished["job"] in jobs:
+            jobs[finished["job"]].failed = False
+    return jobs
 
 
-def _recorded(record: Path, changed: float) -> bool:
-    """Whether a job came to its end: it writes its record after the last line of its log."""
-    return record.is_file() and record.stat().st_mtime >= changed
+def _blocks(log: str) -> Iterator[tuple[re.Match, dict[str, str]]]:
+    """Opening lines of what is said of a job, and the indented lines below, by key.
+
+    Of several lines of one key, as of a group's jobs, all of them.
+    """
+    opening: re.Match | None = None
+    fields: dict[str, str] = {}
+    killed = ""
+    for line in [*log.splitlines(), "end"]:
+        # A message of several lines ends in an empty one, and the block goes on.
+        if opening is not None and (line.startswith(" ") or not line):
+            if match := _FIELD.match(line):
+                key, value = match["key"], match["value"].removesuffix(_HINT)
+                fields[key] = f"{fields[key]}, {value}" if key in fields else value
+            continue
+        if opening is not None:
+            yield opening, fields
+            opening = None
+        if match := _BLOCK.match(line):
+            opening, fields = match, {"killed": killed} if match["error"] else {}
+            killed = ""
+        elif match := _KILLED.search(line):
+            # Said before the block about the job that this is about.
+            killed = match["signal"]
+
+
+def _line(job: _Job, folder: Path) -> str:
+    logs = [path for path in (_found(folder, log) for log in job.logs) if path is not None]
+    cause = _cause(job, [_tail(path) for path in logs])
+    attempts = f", {job.attempts} attempts" if job.attempts > 1 else ""
+    where = ", ".join(_named(path, folder) for path in logs) or "none was written"
+    return f"{job.words}{attempts}: {cause}; log: {where}"
+
+
+def _found(folder: Path, log: str) -> Path | None:
+    """A log that was written; the executor names those of array jobs one folder too deep."""
+    path = folder / log
+    for candidate in (path, path.parent.parent / path.name):
+        if log and candidate.is_file():
+            return candidate
+    return None
+
+
+def _named(path: Path, folder: Path) -> str:
+    absolute, here = path.absolute(), folder.absolute()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, path.stat().st_size - _TAIL))
+            return handle.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _cause(job: _Job, logs: list[str]) -> str:
+    text = "\n".join(logs)
+    match = _STATE.search(job.message)
+    state = match["state"] if match else ""
+    if state == "OUT_OF_MEMORY" or (state != "TIMEOUT" and _OVER_MEMORY.search(text)):
+        return (
+            f"over its memory of {job.resources.get('mem_mb', '?')} MB; give it more "
+            f"(--set-resources {job.name}:mem_mb=...) or more --retries, each of which doubles it"
+        )
+    if state in ("TIMEOUT", "DEADLINE") or _OVER_TIME.search(text):
+        return (
+            f"over its time of {job.resources.get('runtime', '?')} minutes; give it more "
+            f"(--set-resources {job.name}:runtime=...) or more --retries, each of which doubles it"
+        )
+    if state == "CANCELLED":
+        return "cancelled, by scancel or by an administrator; run the same command again"
+    if state in ("NODE_FAIL", "BOOT_FAIL"):
+        return "its node failed; run the same command again"
+    if own := _OWN_ERROR.findall(text):
+        return own[-1]
+    if refused := _REFUSED.search(job.message):
+        return f"refused by SLURM: {refused['text']}"
+    if signal := job.killed or _signal(text):
+        why = ", as a system does that is out of memory" if signal == "SIGKILL" else ""
+        return f"ended by signal {signal}{why}"
+    ended = f"ended by SLURM as {state}" if state else "ended with an error"
+    return f"{ended}, and its log does not say why"
+
+
+def _signal(text: str) -> str:
+    match = _KILLED.search(text)
+    return match["signal"] if match else ""

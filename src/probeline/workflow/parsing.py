@@ -60,3 +60,18 @@ def start_or_exit(shared: Path | None, asked: Sequence[str] | None, local: bool)
 def plan_or_exit(config: dict, files: Iterable[str | os.PathLike]) -> Plan:
     """`load_plan`; on mistakes all of them are printed, and Snakemake ends with status 1."""
     return load_plan(config, files)
+
+
+def tell_failures(logs: Iterable[str | os.PathLike]) -> None:
+    """Say of each job of a run that failed, in one line, which it was, why, and where its log is.
+
+    Parameters
+    ----------
+    logs : iterable of paths
+        Snakemake's own.
+    """
+    # Only here: no run that goes well needs it, nor the jobs of a cluster.
+    from probeline.workflow.failures import failures_in
+
+    for line in failures_in(logs):
+        print(f"probeline: {line}", file=sys.stderr)

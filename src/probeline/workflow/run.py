@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ import probeline
 from probeline.errors import ProbelineError
 from probeline.files import explained
 from probeline.workflow.clock import settle_times
-from probeline.workflow.failures import failed_jobs
 
 
 def snakefile() -> Path:
@@ -54,12 +52,44 @@ def is_running(folder: Path) -> bool:
     return False
 
 
+def profile_folder(name: str) -> Path:
+    """The folder of a workflow profile: one that `name` leads to, else one beside the Snakefile.
+
+    Raises
+    ------
+    ProbelineError
+        If neither is there.
+    """
+    shipped = snakefile().parent / "profiles"
+    for folder in (Path(name).expanduser(), shipped / name):
+        if any(folder.glob("config*.yaml")):
+            return folder.absolute()
+    known = ", ".join(sorted(path.parent.name for path in shipped.glob("*/config.yaml")))
+    raise ProbelineError(
+        f"--workflow-profile {name}: no folder with a config.yaml; give one, or the name of one of "
+        f"those in {shipped}: {known}"
+    )
+
+
+def execution(cores: str | None, profile: str | None, arguments: Sequence[str]) -> list[str]:
+    """Snakemake's arguments that say where jobs run: here on all cores, if nothing else does.
+
+    On a cluster `--cores` would keep the threads of its jobs to those that are here.
+    """
+    found = ["--workflow-profile", str(profile_folder(profile))] if profile else []
+    elsewhere = ("--executor", "-e", "--profile", "--cores", "-c", "--jobs", "-j")
+    said = profile or any(one.partition("=")[0] in elsewhere for one in arguments)
+    if cores is None and not said:
+        cores = "all"
+    return [*found, *(["--cores", cores] if cores else [])]
+
+
 def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """Run the workflow in `folder`; returns Snakemake's exit status.
 
     The lock that a killed `probeline run` left behind is removed first, never that of another
     Snakemake, nor while the Snakemake that the killed one had started works on; incomplete files
-    are made again. Of jobs that fail the reason is told at the end.
+    are made again.
 
     Parameters
     ----------
@@ -80,10 +110,13 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         settled = 0 if dry else settle_times(folder)
         if settled:
             _say(f"{folder}: {settled} results were from the future; they are of now from now on")
-        began, locks = time.time(), _locks(folder)
+        locks = _locks(folder)
         status = _outliving([*command, *arguments, "--rerun-incomplete"], lock)
-        if status == 1:
-            _explain(folder, began, bool(locks and locks == _locks(folder)))
+        if status == 1 and locks and locks == _locks(folder):
+            _say(
+                f"{folder}: locked by another snakemake that works here, or by one that was "
+                "killed; wait for it, or if there is none: probeline run --unlock"
+            )
         return status
 
 
@@ -94,18 +127,6 @@ def _outliving(command: list[str], lock: int) -> int:
 
 def _locks(folder: Path) -> set[str]:
     return {path.name for path in (folder / ".snakemake" / "locks").glob("*")}
-
-
-def _explain(folder: Path, began: float, locked: bool) -> None:
-    """Say why a run failed, below what Snakemake has printed."""
-    lines = list(failed_jobs(folder, began))
-    if locked and not lines:
-        lines = [
-            f"{folder}: locked by another snakemake that works here, or by one that was killed; "
-            "wait for it, or if there is none: probeline run --unlock"
-        ]
-    for line in lines:
-        _say(line)
 
 
 def _say(line: str) -> None:
