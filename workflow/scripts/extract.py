@@ -12,4 +12,5 @@ with job(snakemake):
         threads=snakemake.threads,
         shards=snakemake.params.shards,
         settings=snakemake.params.settings,
+        staging=snakemake.resources.get("staging"),
     )

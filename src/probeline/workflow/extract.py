@@ -7,6 +7,7 @@ from pathlib import Path
 
 from probeline.activations.names import parse_name
 from probeline.workflow.models import offline_spec
+from probeline.workflow.staging import TMPDIR, state_folder
 from probeline.workflow.states import held
 
 
@@ -17,6 +18,7 @@ def run_extract(
     threads: int,
     shards: Iterable[str],
     settings: Mapping,
+    staging: str | None = None,
 ) -> None:
     """Run the extract stage of one model over one dataset.
 
@@ -31,6 +33,8 @@ def run_extract(
         Names of the files to write; those that do not end in .h5 are written anyway.
     settings : mapping
         model, spec, options, seed.
+    staging : str, optional
+        Where unfinished shards lie, see `probeline.workflow.staging`.
     """
     spec = offline_spec(settings["spec"], pinned, threads)
 
@@ -42,7 +46,8 @@ def run_extract(
         "representations": list(dict.fromkeys(representation for representation, _, _ in stored)),
         "poolings": list(dict.fromkeys(pooling for _, pooling, _ in stored)),
     }
-    with held("extract", out_folder.parent.name, out_folder.name) as state:
+    place = ("extract", out_folder.parent.name, out_folder.name)
+    with held(*place, folder=state_folder(staging, *place)) as state:
         extract(
             dataset_folder,
             settings["model"],
@@ -51,5 +56,6 @@ def run_extract(
             out_folder,
             state,
             settings["seed"],
-            keep_state=True,
+            # What is on a node's own disk nobody would remove at the end of the run.
+            keep_state=staging != TMPDIR,
         )

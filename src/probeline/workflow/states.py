@@ -25,20 +25,22 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(*names: str) -> Iterator[Path]:
+def held(*names: str, folder: Path | None = None) -> Iterator[Path]:
     """Hold the state folder of a job, alone; it need not exist.
 
     Parameters
     ----------
     names : str
         Its place below `STATES`: the stage, then what tells the job from others of it.
+    folder : path, optional
+        Where it lies instead.
 
     Yields
     ------
     Path
         If it is still there in the end, it is marked as one of a job that is done.
     """
-    folder = STATES.joinpath(*names)
+    folder = folder or STATES.joinpath(*names)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as handle:
         _wait(handle, folder)
