@@ -30,7 +30,7 @@ VENV_FITS = $(VENV)/bin/python -c '$(VERSION_FITS)' && \
 	head -n 3 $(VENV)/bin/pip | grep -qF "$(CURDIR)/$(VENV)/"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-kill bench bench-full lint format clean distclean
+.PHONY: help setup run test test-kill test-slurm bench bench-full lint format clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,10 @@ test: $(STAMP) ## the tests
 test-kill: $(STAMP) ## jobs and runs killed at KILLS moments and more, of which `make test` has a few
 	@$(IN_VENV) OMP_NUM_THREADS=1 PROBELINE_TEST_KILLS=$(KILLS) $(VENV)/bin/python -m pytest \
 		-n $(WORKERS) tests/kills $(PYTEST_ARGS)
+
+test-slurm: $(STAMP) ## all tests on a real SLURM, which they start themselves; needs root
+	@$(IN_VENV) OMP_NUM_THREADS=1 PROBELINE_TEST_SLURM=all $(VENV)/bin/python -m pytest \
+		tests/slurm $(PYTEST_ARGS)
 
 bench: $(STAMP) ## measure the table of targets in minutes, small sizes; writes benchmarks/results.json
 	@$(IN_VENV) $(VENV)/bin/python -m benchmarks --quick --json $(BENCH_JSON) $(BENCH_ARGS)

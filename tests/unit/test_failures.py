@@ -108,6 +108,19 @@ def test_what_slurm_says(folder, case):
     assert line.endswith(f"; log: {RULE_LOG}, {SLURM_LOG}")
 
 
+def test_a_clusters_log_says_how_the_job_began(folder):
+    """The Snakemake that submits a job says nothing of its wildcards."""
+    own = INFO.replace("\nrule texts:", "\nlocalrule texts:").replace("mem_mb=2100", "mem_mb=300")
+    (folder / SLURM_LOG).write_text(own + "error: exceeded memory limit\n", encoding="utf-8")
+    (line,) = failures(error(ended("FAILED")) + END, folder)
+    assert line.startswith("texts (dataset=notes): over its memory of 300 MB; ")
+
+
+def test_a_job_that_never_began_is_known_by_its_first_output(folder):
+    (line,) = failures(error(ended("OUT_OF_MEMORY")) + END, folder)
+    assert line.startswith("texts (results/datasets/notes/texts.parquet): over its memory; give")
+
+
 def test_what_the_job_says_itself(folder):
     rule = (
         "2026-11-22 11:45:50,000 INFO dataset notes: 3 texts\n"
@@ -200,7 +213,8 @@ def test_jobs_of_a_group(folder):
         f"            log: {RULE_LOG}{HINT}\n"
     )
     (line,) = failures(log, folder)
-    assert line.startswith("abc: over its time")
+    assert line.startswith("abc (results/datasets/notes/texts.json): over its time")
+    assert "--set-resources RULE:runtime=" in line
     assert line.endswith(f"; log: {SLURM_LOG}, {RULE_LOG}")
 
 

@@ -23,7 +23,7 @@ _OWN_ERROR = re.compile(r"^\S+ \S+ ERROR (?P<text>.+)$", re.MULTILINE)
 _OVER_MEMORY = re.compile(r"exceeded memory limit|oom[-_ ]kill|out.of.memory", re.IGNORECASE)
 _OVER_TIME = re.compile(r"DUE TO TIME LIMIT")
 _HINT = " (check log file(s) for error details)"
-_TAIL = 20_000
+_PART = 100_000
 
 
 @dataclass
@@ -31,7 +31,9 @@ class _Job:
     """What Snakemake's log says of a job, by the last time that it says it."""
 
     name: str
+    group: bool = False
     wildcards: str = ""
+    output: str = ""
     resources: dict[str, str] = field(default_factory=dict)
     message: str = ""
     killed: str = ""
@@ -39,9 +41,16 @@ class _Job:
     attempts: int = 1
     failed: bool = False
 
+    def learn(self, fields: dict[str, str]) -> None:
+        """Take what a block about the job's beginning says."""
+        self.wildcards = fields.get("wildcards", self.wildcards)
+        pairs = (pair.partition("=") for pair in fields.get("resources", "").split(", "))
+        self.resources |= {key: value for key, _, value in pairs}
+
     @property
     def words(self) -> str:
-        return f"{self.name} ({self.wildcards})" if self.wildcards else self.name
+        known = self.wildcards or self.output
+        return f"{self.name} ({known})" if known else self.name
 
 
 def failures(log: str, folder: Path) -> list[str]:
@@ -74,16 +83,15 @@ def _jobs(log: str) -> dict[str, _Job]:
     jobs: dict[str, _Job] = {}
     for opening, fields in _blocks(log):
         number = opening["name"] if opening["kind"] == "group" else fields.get("jobid", "")
-        job = jobs.setdefault(number, _Job(opening["name"]))
+        job = jobs.setdefault(number, _Job(opening["name"], opening["kind"] == "group"))
         if opening["error"]:
             job.failed = True
             job.message = fields.get("message", "")
             job.killed = fields["killed"]
+            job.output = fields.get("output", "").split(", ")[0]
             job.logs = fields.get("log", "").split(", ")
         else:
-            job.wildcards = fields.get("wildcards", job.wildcards)
-            pairs = (pair.partition("=") for pair in fields.get("resources", "").split(", "))
-            job.resources = {key: value for key, _, value in pairs}
+            job.learn(fields)
     for line in log.splitlines():
         if (retried := _RETRIED.match(line)) and retried["job"] in jobs:
             jobs[retried["job"]].attempts += 1
@@ -120,7 +128,13 @@ def _blocks(log: str) -> Iterator[tuple[re.Match, dict[str, str]]]:
 
 def _line(job: _Job, folder: Path) -> str:
     logs = [path for path in (_found(folder, log) for log in job.logs) if path is not None]
-    cause = _cause(job, [_tail(path) for path in logs])
+    texts = [_text(path) for path in logs]
+    # Of a job of a cluster it is its own Snakemake that says how it began.
+    for text in texts:
+        for opening, fields in _blocks(text):
+            if not opening["error"] and opening["name"] == job.name:
+                job.learn(fields)
+    cause = _cause(job, texts)
     attempts = f", {job.attempts} attempts" if job.attempts > 1 else ""
     where = ", ".join(_named(path, folder) for path in logs) or "none was written"
     return f"{job.words}{attempts}: {cause}; log: {where}"
@@ -140,11 +154,13 @@ def _named(path: Path, folder: Path) -> str:
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
-def _tail(path: Path) -> str:
+def _text(path: Path) -> str:
+    """A log; of one that is very long its beginning and its end."""
     try:
         with path.open("rb") as handle:
-            handle.seek(max(0, path.stat().st_size - _TAIL))
-            return handle.read().decode("utf-8", errors="replace")
+            text = handle.read(_PART)
+            handle.seek(max(_PART, path.stat().st_size - _PART))
+            return (text + b"\n" + handle.read()).decode("utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -154,15 +170,9 @@ def _cause(job: _Job, logs: list[str]) -> str:
     match = _STATE.search(job.message)
     state = match["state"] if match else ""
     if state == "OUT_OF_MEMORY" or (state != "TIMEOUT" and _OVER_MEMORY.search(text)):
-        return (
-            f"over its memory of {job.resources.get('mem_mb', '?')} MB; give it more "
-            f"(--set-resources {job.name}:mem_mb=...) or more --retries, each of which doubles it"
-        )
+        return _too_little(job, "memory", "mem_mb", "MB")
     if state in ("TIMEOUT", "DEADLINE") or _OVER_TIME.search(text):
-        return (
-            f"over its time of {job.resources.get('runtime', '?')} minutes; give it more "
-            f"(--set-resources {job.name}:runtime=...) or more --retries, each of which doubles it"
-        )
+        return _too_little(job, "time", "runtime", "minutes")
     if state == "CANCELLED":
         return "cancelled, by scancel or by an administrator; run the same command again"
     if state in ("NODE_FAIL", "BOOT_FAIL"):
@@ -176,6 +186,16 @@ def _cause(job: _Job, logs: list[str]) -> str:
         return f"ended by signal {signal}{why}"
     ended = f"ended by SLURM as {state}" if state else "ended with an error"
     return f"{ended}, and its log does not say why"
+
+
+def _too_little(job: _Job, what: str, resource: str, unit: str) -> str:
+    known = job.resources.get(resource)
+    over = f"over its {what} of {known} {unit}" if known else f"over its {what}"
+    rule = "RULE" if job.group else job.name
+    return (
+        f"{over}; give it more (--set-resources {rule}:{resource}=...) or more --retries, each "
+        "of which doubles it"
+    )
 
 
 def _signal(text: str) -> str:

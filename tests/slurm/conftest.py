@@ -1,0 +1,55 @@
+"""A SLURM for the tests of this folder, and the projects that run on it.
+
+Where none can be started they are skipped and say why. Those that take minutes run by
+`make test-slurm` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
+
+from cluster import Cluster, missing
+from fixtures import project, shared, tiny_model
+
+__all__ = ["project", "shared", "tiny_model"]
+
+FULL = "PROBELINE_TEST_SLURM"
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Tests here need SLURM; the long ones have to be asked for."""
+    here, reason = Path(__file__).parent, missing()
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+            elif "slurm_long" in item.keywords and os.environ.get(FULL) != "all":
+                item.add_marker(pytest.mark.skip(reason="minutes each: `make test-slurm` runs it"))
+
+
+@pytest.fixture(scope="session")
+def cluster(shared):
+    """One node of two CPUs and one GPU."""
+    # Not in pytest's folder: the path of a socket must be short.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    # Munge refuses a socket that others cannot reach.
+    folder.chmod(0o755)
+    found = Cluster(folder, cpus=2)
+    try:
+        with FileLock(shared / "slurm.lock"):
+            found.start()
+        yield found
+    finally:
+        found.stop()
+        shutil.rmtree(folder)
