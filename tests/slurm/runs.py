@@ -33,6 +33,10 @@ def environment(cluster: Cluster) -> dict[str, str]:
     return {name: value for name, value in found.items() if not name.startswith("PYTEST_")}
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Run:
     """Snakemake at work in a folder, its output in `run.log` there; a context manager."""
 
@@ -50,8 +54,10 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=handle,
                 stderr=subprocess.STDOUT,
-                # Else a Ctrl-C would be one for the tests too.
+                # Else a Ctrl-C would be one for the tests too. What starts tests in the background
+                # may ignore it, and a child would inherit that.
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
 
     def __enter__(self) -> Run:

@@ -58,7 +58,7 @@ def ran(cluster, tmp_path_factory, tiny_model) -> Ran:
     with Run(cluster, folder) as run:
         run.until(extracting)
         run.interrupt()
-        status = run.wait(120)
+        status = run.wait(300)
     left = cluster.active()
     before = jobs_of(cluster, folder)
     finished(cluster, folder)

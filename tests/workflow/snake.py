@@ -47,6 +47,15 @@ def command(folder: Path, *arguments: str | Path) -> list[str]:
     return [str(part) for part in (*line, "--cores", "2", *arguments)]
 
 
+def as_a_job(rule: str) -> list[str]:
+    """Return the arguments that a cluster's executor gives the Snakemake of a job."""
+    return [
+        *("--allowed-rules", rule, "--force", "--nolock", "--ignore-incomplete", "--no-hooks"),
+        *("--force-use-threads", "--target-files-omit-workdir-adjustment"),
+        *("--max-inventory-time", "0", "--mode", "remote"),
+    ]
+
+
 def snakemake(
     folder: Path, *arguments: str | Path, cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess:

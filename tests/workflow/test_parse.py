@@ -61,15 +61,21 @@ print(json.dumps([seconds, [name for name in {HEAVY} if name in sys.modules]]))
     assert best < 2
 
 
-def imported_by_a_dry_run(folder, *arguments) -> set[str]:
+def parsed(folder, *arguments) -> dict:
+    """What a dry run imports and costs: CPU seconds, MB at its peak."""
     code = f"""
-import sys
+import json, resource, sys
 from snakemake.cli import main
 try:
     main({snake.command(folder, "-n", "--quiet", *arguments)[3:]!r})
 except SystemExit as end:
     assert not end.code, end.code
-print("imported:", *[name for name in {HEAVY} if name in sys.modules])
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({{
+    "imported": [name for name in {HEAVY} if name in sys.modules],
+    "seconds": used.ru_utime + used.ru_stime,
+    "mb": used.ru_maxrss / 1024,
+}}))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -79,13 +85,38 @@ print("imported:", *[name for name in {HEAVY} if name in sys.modules])
         text=True,
         check=True,
     )
-    return set(done.stdout.splitlines()[-1].removeprefix("imported:").split())
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_dry_run_imports_nothing_heavy_beside_what_snakemake_does(finished, tmp_path):
-    (tmp_path / "Snakefile").write_text('rule nothing:\n    output: "x"\n    shell: "touch x"\n')
-    theirs = imported_by_a_dry_run(tmp_path, "-s", tmp_path / "Snakefile")
-    assert imported_by_a_dry_run(finished) <= theirs
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory) -> dict:
+    """What Snakemake itself imports and costs, for a rule that is next to nothing."""
+    folder = tmp_path_factory.mktemp("nothing")
+    (folder / "Snakefile").write_text('rule nothing:\n    output: "x"\n    shell: "touch x"\n')
+    return parsed(folder, "-s", folder / "Snakefile")
+
+
+def test_a_dry_run_imports_nothing_heavy_beside_what_snakemake_does(finished, theirs):
+    assert set(parsed(finished)["imported"]) <= set(theirs["imported"])
+
+
+# A job of a cluster reads the Snakefile again, plans itself alone, and runs.
+JOBS = {
+    "texts": "dataset=notes",
+    "extract_notes.tiny": "",
+    "probe_hidden_0_00-02": "dataset=notes,task=label,model=tiny,pooling=mean",
+    "aggregate": "dataset=notes,task=label,model=tiny,slug=both",
+    "summary": "",
+}
+
+
+@pytest.mark.parametrize("rule", JOBS)
+def test_a_job_of_a_cluster_parses_within_its_budget(finished, theirs, rule):
+    found = parsed(finished, "--target-jobs", f"{rule}:{JOBS[rule]}", *snake.as_a_job(rule))
+    assert set(found["imported"]) <= set(theirs["imported"])
+    # Measured: 1 s and 15 MB more. torch alone would be 2 s and 200 MB.
+    assert found["seconds"] < theirs["seconds"] + 3
+    assert found["mb"] < theirs["mb"] + 60
 
 
 # Which configuration counts
