@@ -6,11 +6,11 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from probeline.workflow.parsing import (
+    end_badly,
     own_config,
     plan_or_exit,
     shared_or_exit,
     start_or_exit,
-    tell_failures,
 )
 from probeline.workflow.sharing import note_use
 from probeline.workflow.states import forget_finished
@@ -53,7 +53,7 @@ onsuccess:
 
 onerror:
     note_use(shared)
-    tell_failures(log)
+    end_badly(log)
 
 
 rule all:
@@ -72,7 +72,3 @@ rule all:
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.
         lambda wildcards: [path for pair in plan.pairs for path in plan.stored_shards(*pair)],
-
-
-onerror:
-    tell_failures(log)

@@ -217,12 +217,16 @@ class Cluster:
         """Cancel what runs and end the daemons."""
         self.call("scancel", "--state=PENDING", check=False)
         self.call("scancel", "--state=RUNNING", check=False)
-        for _ in range(50):
-            if not self.active():
-                break
-            time.sleep(0.2)
+        self.settle()
         for path in ("run/slurmd.pid", "run/slurmctld.pid", "munge/munged.pid"):
             _end(self.folder / path)
+
+    def settle(self) -> None:
+        """Wait until cancelled jobs are gone."""
+        for _ in range(100):
+            if not self.active():
+                return
+            time.sleep(0.2)
 
     def call(self, *command: str, check: bool = True) -> str:
         """Run one of SLURM's programs; returns what it printed."""

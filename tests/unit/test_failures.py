@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from probeline.workflow.failures import failures, failures_in
+from probeline.workflow.failures import failures
+from probeline.workflow.parsing import end_badly
 
 SLURM_LOG = ".snakemake/slurm_logs/rule_texts/notes/7.log"
 RULE_LOG = "logs/texts/notes.log"
@@ -218,7 +219,25 @@ def test_jobs_of_a_group(folder):
     assert line.endswith(f"; log: {SLURM_LOG}, {RULE_LOG}")
 
 
-def test_logs_in_files(folder):
-    path = folder / "snakemake.log"
-    path.write_text(INFO + error(ended("NODE_FAIL")), encoding="utf-8")
-    assert len(failures_in([path, folder / "absent.log"], folder)) == 1
+def test_logs_that_cannot_be_read_are_left_out(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (folder / "snakemake.log").write_text(INFO + error(ended("NODE_FAIL")), encoding="utf-8")
+    end_badly(["absent.log", "snakemake.log"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("probeline: texts (dataset=notes): its node failed")
+
+
+def test_what_is_left_of_a_run_is_cancelled_by_its_name(folder, monkeypatch):
+    """A stand-in for the program, which writes down how it was called."""
+    monkeypatch.chdir(folder)
+    program = folder / "bin" / "scancel"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@" >> called\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    (folder / "snakemake.log").write_text("SLURM run ID: a-b-c\n" + INFO, encoding="utf-8")
+    (folder / "local.log").write_text(INFO, encoding="utf-8")
+    end_badly(["local.log"])
+    assert not (folder / "called").exists()
+    end_badly(["snakemake.log"])
+    assert (folder / "called").read_text() == "--quiet --name=a-b-c\n"

@@ -7,7 +7,7 @@ job's own log, or in what the cluster has written of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,18 +64,6 @@ def failures(log: str, folder: Path) -> list[str]:
         The run's working directory.
     """
     return [_line(job, folder) for job in _jobs(log).values() if job.failed]
-
-
-def failures_in(paths: Iterable[str | Path], folder: Path | None = None) -> list[str]:
-    """`failures`, of logs in files; of one that cannot be read there is nothing to say."""
-    found = []
-    for path in paths:
-        try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        found += failures(text, folder or Path())
-    return found
 
 
 def _jobs(log: str) -> dict[str, _Job]:

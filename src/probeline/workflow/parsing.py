@@ -62,16 +62,23 @@ def plan_or_exit(config: dict, files: Iterable[str | os.PathLike]) -> Plan:
     return load_plan(config, files)
 
 
-def tell_failures(logs: Iterable[str | os.PathLike]) -> None:
-    """Say of each job of a run that failed, in one line, which it was, why, and where its log is.
+def end_badly(logs: Iterable[str | os.PathLike]) -> None:
+    """After a run that failed or was interrupted: nothing of it runs on, and what failed is told.
 
     Parameters
     ----------
     logs : iterable of paths
         Snakemake's own.
     """
-    # Only here: no run that goes well needs it, nor the jobs of a cluster.
-    from probeline.workflow.failures import failures_in
+    # Only here: no run that goes well needs them, nor the jobs of a cluster.
+    from probeline.workflow.failures import failures
+    from probeline.workflow.slurm import cancel_left
 
-    for line in failures_in(logs):
-        print(f"probeline: {line}", file=sys.stderr)
+    for path in logs:
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        cancel_left(text)
+        for line in failures(text, Path()):
+            print(f"probeline: {line}", file=sys.stderr)
