@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks import data
 from benchmarks.bench import Bench
+from benchmarks.peak import own_peak
 from benchmarks.rows import Outcome
 
 # Texts and texts per block: memory may only be flat once a block is full.
@@ -59,19 +58,6 @@ def _measure(bench: Bench, folder: Path, block: int) -> int:
     if done.returncode:
         raise RuntimeError(f"the child process failed: {done.stderr.strip()[-200:]}")
     return int(done.stdout.split()[-1])
-
-
-def own_peak() -> int:
-    """The largest number of bytes of memory this process ever held.
-
-    Not ru_maxrss where Linux says better: a child starts with the peak of its parent there.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 def main(folder: str, out: str, text: str) -> None:

@@ -76,6 +76,12 @@ SUITE = (
         "GPU, all probes of a model as one batched problem: >= 10 x faster than the CPU path",
         "benchmarks.gpu:batched_probes",
     ),
+    Benchmark(
+        "P14",
+        "a cluster's job, papers' matrix: parsing costs <= 3 CPU seconds and 60 MB beyond "
+        "Snakemake's own",
+        "benchmarks.workflow:cluster_job",
+    ),
 )
 
 

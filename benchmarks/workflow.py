@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -22,6 +23,22 @@ _DRY_REPEATS = (3, 5)
 # At quick sizes half of the default's texts and poolings: jobs of about the same weight, fewer.
 _FEW = {"train": 660, "validation": 220, "test": 220}
 _POOLINGS = ["max", "mean"]
+# As an executor calls it in a job; then CPU seconds and MB at the peak.
+_JOB = """
+import json, resource, sys
+from benchmarks.peak import own_peak
+from snakemake.cli import main
+snakefile, target, rule = sys.argv[1:]
+try:
+    main(["-n", "--quiet", "--snakefile", snakefile, "--target-jobs", target]
+        + ["--allowed-rules", rule, "--cores", "1", "--force", "--nolock", "--no-hooks"]
+        + ["--ignore-incomplete", "--target-files-omit-workdir-adjustment", "--mode", "remote"])
+except SystemExit as end:
+    if end.code:
+        raise
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([used.ru_utime + used.ru_stime, own_peak() / 1e6]))
+"""
 _IDLE, _MATRIX, _START = "nothing to do", "papers' matrix", "start"
 
 
@@ -64,10 +81,7 @@ def against_one_process(bench: Bench) -> Outcome:
 def dry_runs(bench: Bench) -> Outcome:
     """P8: seconds to find that there is nothing to do, and to plan the papers' matrix."""
     idle = bench.once("finished run", lambda: _finished(bench))
-    matrix = bench.folder("papers")
-    matrix.mkdir()
-    config = matrix / "config.yaml"
-    config.write_text(yaml.safe_dump(papers.matrix(matrix), sort_keys=False), encoding="utf-8")
+    matrix = _matrix(bench)
     printed = {}
 
     def dry(name: str, folder: Path):
@@ -94,6 +108,48 @@ def dry_runs(bench: Bench) -> Outcome:
         f"{middle[_START]:.1f} s",
     ]
     return combined(parts, notes, middle[_START])
+
+
+def cluster_job(bench: Bench) -> Outcome:
+    """P14: what a job of a cluster spends before its work, in the papers' matrix.
+
+    CPU seconds and memory of the Snakemake in the job, which reads the Snakefile again and plans
+    the one job; beside that of a Snakefile with next to nothing in it.
+    """
+    matrix = _matrix(bench)
+    empty = matrix / "empty.smk"
+    empty.write_text('rule nothing:\n    output: "x"\n    shell: "touch x"\n', encoding="utf-8")
+    dataset = next(iter(yaml.safe_load((matrix / "config.yaml").read_text())["datasets"]))
+    jobs = {
+        "job": [str(ROOT / "Snakefile"), f"texts:dataset={dataset}", "texts"],
+        "empty": [str(empty), "nothing:", "nothing"],
+    }
+    found: dict[str, list[list[float]]] = {name: [] for name in jobs}
+    for _ in range(bench.size(*_DRY_REPEATS)):
+        for name, (snakefile, target, rule) in jobs.items():
+            done = _run([sys.executable, "-c", _JOB, snakefile, target, rule], matrix)
+            _check(done)
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+    cost, own = (
+        [medians({"": [one[part] for one in found[name]]})[""] for part in (0, 1)] for name in jobs
+    )
+    parts = [
+        Part("CPU seconds beyond Snakemake's own", cost[0] - own[0], 3.0),
+        Part("MB beyond its own", cost[1] - own[1], 60.0),
+    ]
+    note = (
+        f"in all {cost[0]:.1f} s, {cost[1]:.0f} MB; an empty rule {own[0]:.1f} s, {own[1]:.0f} MB"
+    )
+    return combined(parts, [note])
+
+
+def _matrix(bench: Bench) -> Path:
+    """A folder with the papers' matrix as its configuration."""
+    matrix = bench.folder("papers")
+    matrix.mkdir()
+    config = matrix / "config.yaml"
+    config.write_text(yaml.safe_dump(papers.matrix(matrix), sort_keys=False), encoding="utf-8")
+    return matrix
 
 
 def jobs_of(printed: str) -> int:
