@@ -143,7 +143,7 @@ class Cluster:
             daemon = [name, "-f", str(self._configuration), *more]
             named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', _NODE]
             self._call([*named, *daemon])
-        self._wait(self._is_ready, 60, "the node takes no jobs")
+        self._wait(self._is_ready, 120, "the node takes no jobs")
 
     def _write_configuration(self) -> None:
         port = _free_ports()

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(shared):
+def cluster():
     """One node of two CPUs and one GPU."""
     # Not in pytest's folder: the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
@@ -47,7 +47,8 @@ def cluster(shared):
     folder.chmod(0o755)
     found = Cluster(folder, cpus=2)
     try:
-        with FileLock(shared / "slurm.lock"):
+        # Of all on this machine: a free port is taken a moment later.
+        with FileLock(Path(tempfile.gettempdir()) / "slurm-tests.lock"):
             found.start()
         yield found
     finally:
