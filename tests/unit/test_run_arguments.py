@@ -1,6 +1,11 @@
-"""Where `probeline run` lets jobs run, by what it is told."""
+"""Where `probeline run` lets jobs run, by what it is told, and how it is interrupted."""
 
 from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +51,35 @@ def test_a_profile_that_is_not_there(tmp_path, monkeypatch):
     for name in ("absent", "empty"):
         with pytest.raises(ProbelineError, match=f"--workflow-profile {name}: .*default, slurm"):
             profile_folder(name)
+
+
+# Hears a Ctrl-C, and needs longer than a moment to end.
+CHILD = """
+import signal, sys, time
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1.5)
+    sys.exit(7)
+"""
+PARENT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from probeline.workflow.run import _waited_for
+print("status", _waited_for([sys.executable, "-c", sys.argv[1]]))
+"""
+
+
+def test_a_ctrl_c_is_left_to_snakemake_which_has_jobs_to_cancel():
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        # As a terminal does: to all of them.
+        os.killpg(process.pid, signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert printed == "status 7\n"

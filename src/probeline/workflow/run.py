@@ -120,9 +120,18 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         return status
 
 
-def _outliving(command: list[str], lock: int) -> int:
-    """Run a command that holds the lock, too: when this process alone is killed, it works on."""
-    return subprocess.run(command, check=False, pass_fds=[lock]).returncode
+def _outliving(command: Sequence[str], lock: int) -> int:
+    """Run a program to its own end; it holds the lock, too, and is left alone by what ends us.
+
+    Killed alone, we leave it at work. A Ctrl-C of the terminal it hears itself, and Snakemake needs
+    its time then, to cancel the jobs of a cluster; `subprocess.run` would kill it.
+    """
+    with subprocess.Popen(command, pass_fds=[lock]) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def _locks(folder: Path) -> set[str]:
