@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import snake
 from test_stages import KILLS
-from world import SEED, whole
+from world import SEED, check_same
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
@@ -86,10 +86,7 @@ def test_a_run_is_killed_and_started_again(project, finished, record_property):
     while left := left_at_work(project):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
-    found, expected = whole(project), whole(finished)
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        assert found[name] == value, f"{name} differs"
+    check_same(project, finished)
     assert not list((project / ".probeline").rglob("*.h5"))
     assert snake.planned(project) == []
     record_property("stage", "a whole run")

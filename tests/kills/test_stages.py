@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from artifacts import content
-from world import KILLED, SEED, largest_file, moment, of_job, whole
+from world import KILLED, SEED, check_same, largest_file, moment, of_job
 
 pytestmark = pytest.mark.kill
 
@@ -76,7 +76,7 @@ def test_every_stage_is_killed(world):
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_and_run_again(stage, world, zygote, tmp_path, record_property):
     job, undisturbed, measured = world.jobs[stage], world.project(stage), world.measured[stage]
-    expected, largest = whole(undisturbed), largest_file(undisturbed, job)
+    largest = largest_file(undisturbed, job)
     arena = Path(shutil.copytree(undisturbed, tmp_path / undisturbed.name, symlinks=True))
     shutil.copytree(undisturbed.with_name(f"{undisturbed.name}-model"), tmp_path / "model")
     survived, how = 0, collections.Counter()
@@ -95,7 +95,7 @@ def test_killed_and_run_again(stage, world, zygote, tmp_path, record_property):
             assert found == content(undisturbed / name), f"{kill}: {name} is not whole"
         again = zygote.run(job, arena)
         assert again["status"] == 0, f"{kill}\n{zygote.said()}"
-        _is_same(whole(arena), expected, kill)
+        check_same(arena, undisturbed, kill)
         _lost_little(stage, killed, again, measured, kill)
         survived += 1
         how.update(kill.keys())
@@ -110,12 +110,6 @@ def _begin(arena: Path, stage: str, job) -> None:
     shutil.rmtree(arena / ".probeline", ignore_errors=True)
     if stage == "search":
         (arena / job.output[0]).with_name("journal.log").unlink(missing_ok=True)
-
-
-def _is_same(found: dict, expected: dict, kill: dict) -> None:
-    assert set(found) == set(expected), kill
-    for name, value in expected.items():
-        assert found[name] == value, f"{kill}: {name} differs"
 
 
 def _lost_little(stage: str, killed: dict, again: dict, measured: dict, kill: dict) -> None:

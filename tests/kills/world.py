@@ -146,14 +146,19 @@ def largest_file(folder: Path, job: Job) -> int:
     return max(path.stat().st_size for path in files if path.is_file())
 
 
-def whole(folder: Path) -> dict[str, object]:
-    """Content of all results by path, hidden leftovers included."""
+def check_same(found: Path, expected: Path, when: object = "") -> None:
+    """Two folders have the same results, hidden leftovers included, outside timing fields."""
+    ours, theirs = _results(found), _results(expected)
+    assert set(ours) == set(theirs), when
+    for name, path in theirs.items():
+        same = ours[name].read_bytes() == path.read_bytes()
+        assert same or content(ours[name]) == content(path), f"{when}: {name} differs"
+
+
+def _results(folder: Path) -> dict[str, Path]:
     results = folder / "results"
-    return {
-        str(path.relative_to(folder)): content(path)
-        for path in sorted(results.rglob("*"))
-        if path.is_file() and path.relative_to(results).parts[0] not in _ABOUT
-    }
+    names = {str(path.relative_to(results)): path for path in results.rglob("*") if path.is_file()}
+    return {name: path for name, path in names.items() if name.split("/")[0] not in _ABOUT}
 
 
 def of_job(folder: Path, job: Job) -> dict[str, object]:

@@ -53,6 +53,7 @@ _LIBRARIES = (
     "sentence_transformers",
     "sklearn.feature_extraction.text",
     "sklearn.linear_model",
+    "snakemake.iocontainers",
     "statsmodels.api",
     "transformers.models.auto.modeling_auto",
     "transformers.models.bert.modeling_bert",

@@ -36,6 +36,21 @@ def test_the_state_of_a_job_that_is_done_is_forgotten_in_the_end():
     assert (killed / "journal.jsonl").exists()
 
 
+def test_what_snakemake_has_not_taken_note_of_stays():
+    """A run for other targets comes to its end; the job that it left out was done and killed."""
+    done = begun("extract", "notes", "tiny")
+    with held("extract", "notes", "tiny"):
+        pass
+    note = Path(".snakemake", "incomplete", "@cmVz", "dWx0cw==")
+    note.parent.mkdir(parents=True)
+    note.touch()
+    forget_finished()
+    assert done.exists()
+    note.unlink()
+    forget_finished()
+    assert not done.exists()
+
+
 def test_a_job_without_a_state_leaves_none():
     with held("finetune", "notes", "label", "tiny", "1") as state:
         assert not state.exists()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 STATES = Path(".probeline")
 _FINISHED = "finished"
+_INCOMPLETE = Path(".snakemake", "incomplete")
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,17 @@ def _wait(handle, folder: Path) -> None:
         logger.warning("%s: cannot be locked here: %s", folder, os.strerror(error.errno))
 
 
-def forget_finished(root: Path = STATES) -> None:
-    """Delete the state folders of jobs that are done."""
+def forget_finished(root: Path = STATES, incomplete: Path = _INCOMPLETE) -> None:
+    """Delete the state folders of jobs that are done.
+
+    Parameters
+    ----------
+    incomplete : Path
+        Where Snakemake notes jobs that have begun and not ended. As long as there are any, from an
+        earlier run for other targets, all stays.
+    """
+    if any(path.is_file() for path in incomplete.rglob("*")):
+        return
     for mark in list(root.rglob(_FINISHED)):
         # A model may be called so.
         if mark.is_file():
