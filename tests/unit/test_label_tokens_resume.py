@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import signal
 import subprocess
@@ -52,6 +53,19 @@ def test_killed_and_resumed_gives_the_same_weights(write, tmp_path):
     resumed = run(data, model, folder, kind=kind, **OPTIONS)
     undisturbed = run(data, model, tmp_path / "undisturbed", kind=kind, **OPTIONS)
     assert what_it_is(resumed) == what_it_is(undisturbed)
+
+
+def test_killed_after_the_last_step_gives_the_same_folder(tmp_path, monkeypatch):
+    data, model = write_toy(tmp_path / "data"), build("bert", tmp_path / "bert")
+    folder, kind = tmp_path / "killed", read_kind(SECTION)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("probeline.finetune.stage.logits_of", _stopped)
+        run(data, model, folder, kind=kind, epochs=1)
+    resumed = run(data, model, folder, kind=kind, epochs=1)
+    undisturbed = run(data, model, tmp_path / "undisturbed", kind=kind, epochs=1)
+    names = {path.name for path in undisturbed.iterdir()} - {"training.json"}
+    same, other, missing = filecmp.cmpfiles(resumed, undisturbed, names, shallow=False)
+    assert (set(same), other, missing) == (names, [], [])
 
 
 def test_a_state_of_the_other_kind_is_thrown_away(tmp_path, monkeypatch, caplog):

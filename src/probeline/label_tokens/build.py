@@ -92,6 +92,8 @@ def build_classifier(
         initializer_range=getattr(body.config, "initializer_range", None) or 0.02,
         pad_token_id=tokenizer.pad_token_id,
     )
+    # As transformers' Trainer says, which is not there when a killed training was at its last step.
+    config.use_cache = False
     vocabulary = body.get_input_embeddings().weight
     rows = initial_rows(options.initialization, vocabulary, tokenizer, texts or labels, seed)
     with torch.random.fork_rng(devices=[]):
