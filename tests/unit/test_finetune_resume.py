@@ -65,7 +65,7 @@ def what_it_is(model: Path) -> tuple[bytes, list[dict], dict]:
     """Weights, history and scores, outside timing fields."""
     training = json.loads((model / "training.json").read_text())
     scores = json.loads((model.parent / "scores.json").read_text())
-    for key in ("seconds", "train_seconds", "texts_per_second"):
+    for key in ("seconds", "train_seconds", "seconds_per_epoch", "texts_per_second"):
         scores.pop(key)
     return (model / "model.safetensors").read_bytes(), training["history"], scores
 
