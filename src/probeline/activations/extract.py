@@ -18,10 +18,12 @@ from probeline.activations.ahead import ahead
 from probeline.activations.batching import Tokens, padded, tokenize
 from probeline.activations.block import Block
 from probeline.activations.hooks import Key, Watch
+from probeline.activations.join import write_lengths
 from probeline.activations.names import layers_of, parse_name, shard_names
+from probeline.activations.parts import Part
 from probeline.activations.progress import Progress
 from probeline.activations.shards import STORAGE
-from probeline.activations.state import State
+from probeline.activations.state import State, settings_hash
 from probeline.activations.texts import blocks_of_texts
 from probeline.activations.tokens import token_summary
 from probeline.data.store import Texts, read_texts
@@ -69,6 +71,8 @@ class Plan:
     rows : int
     block : int
         Rows per block.
+    first : int
+        The dataset's row that is row 0 of the shards; beyond 0 in a part of them only.
     """
 
     widths: dict[str, int]
@@ -77,6 +81,7 @@ class Plan:
     storage_dtype: str
     rows: int
     block: int
+    first: int = 0
 
     @property
     def itemsize(self) -> int:
@@ -89,9 +94,10 @@ class Plan:
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        """(first row, row after the last) of each block."""
+        """(first row, row after the last) of each block, in rows of the dataset."""
+        stop = self.first + self.rows
         return [
-            (start, min(start + self.block, self.rows)) for start in range(0, self.rows, self.block)
+            (start, min(start + self.block, stop)) for start in range(self.first, stop, self.block)
         ]
 
 
@@ -105,12 +111,16 @@ def extract(
     seed: int,
     free: Callable[[Path], int] = free_bytes,
     keep_state: bool = False,
+    part: Part | None = None,
 ) -> None:
     """Write every shard of one model over one dataset, `tokens.json` and `timing.json`.
 
     One forward pass over the texts yields all layers, representations and poolings. Memory does
     not grow with the number of texts. Work goes on in `state_folder`; interrupted, the same call
     goes on at the last complete block and yields the same bits.
+
+    A part of an extraction writes some of the blocks, into shards of its own: the same bits as
+    those rows have in an extraction without parts. `join_parts` makes them one.
 
     Parameters
     ----------
@@ -128,6 +138,8 @@ def extract(
     keep_state : bool
         Leave `state_folder`, for a caller whose results may yet be deleted: the same call then
         brings them back. Shards in both folders take no more room than in one.
+    part : Part, optional
+        Which share of the blocks to write. Instead of `tokens.json` there is `lengths.npy`.
 
     Raises
     ------
@@ -140,8 +152,10 @@ def extract(
     torch.manual_seed(seed)
     decoder = any(name.startswith("decoder-") for name in options["representations"])
     model = load_model(model_spec, decoder=decoder)
-    plan = make_plan(model, options, dataset.rows)
+    plan = make_plan(model, options, dataset.rows, part)
     settings = _settings(model, model_name, dataset, plan)
+    if part is not None:
+        settings |= _part_settings(settings, part, plan, dataset.rows)
     metas = {name: _attributes(settings, name) for name in plan.widths}
     state = State(
         Path(state_folder),
@@ -158,10 +172,14 @@ def extract(
     if resumed:
         logger.info("%s: going on after block %d of %d", model_name, resumed, len(plan.blocks))
     _run_blocks(model, dataset, plan, state)
-    summary = token_summary(state.lengths(), dataset.offsets, model.max_length)
+    lengths = state.lengths()
     out_folder = Path(out_folder)
     state.finish()
-    write_json(out_folder / "tokens.json", summary)
+    if part is None:
+        summary = token_summary(lengths, dataset.offsets, model.max_length)
+        write_json(out_folder / "tokens.json", summary)
+    else:
+        write_lengths(out_folder, lengths)
     write_json(
         out_folder / "timing.json",
         _timing(model, plan, state, resumed, time.perf_counter() - began),
@@ -169,8 +187,11 @@ def extract(
     state.close() if keep_state else state.remove()
 
 
-def make_plan(model: LoadedModel, options: Mapping, rows: int) -> Plan:
-    """Decide shards and blocks for `rows` texts under the section `extract:`."""
+def make_plan(model: LoadedModel, options: Mapping, rows: int, part: Part | None = None) -> Plan:
+    """Decide shards and blocks for `rows` texts, or one part of them, under the section `extract:`.
+
+    Blocks are the same with parts and without, so batches are too.
+    """
     if options["storage_dtype"] not in STORAGE:
         raise ProbelineError(f"storage_dtype {one_of(options['storage_dtype'], STORAGE)}")
     names = shard_names(model.shape, options["representations"], options["poolings"])
@@ -183,6 +204,7 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int) -> Plan:
     }
     text_bytes = sum(widths.values()) * np.dtype(options["storage_dtype"]).itemsize
     block = min(int(options["block_texts"]), max(1, BLOCK_BYTES // text_bytes))
+    first, stop = (part or Part(1, 1)).rows(rows, block)
     return Plan(
         widths=widths,
         poolings=list(dict.fromkeys(pooling for _, pooling, _ in parsed)),
@@ -192,8 +214,9 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int) -> Plan:
             for layer in layers_of(model.shape, representation)
         ],
         storage_dtype=options["storage_dtype"],
-        rows=rows,
+        rows=stop - first,
         block=block,
+        first=first,
     )
 
 
@@ -204,7 +227,7 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
     if first == len(ranges):
         return
     block = Block(model.path, plan, model.dtype)
-    progress = Progress(model.path, plan.rows, done=ranges[first][0])
+    progress = Progress(model.path, plan.rows, done=ranges[first][0] - plan.first)
     with state, progress, Watch(model, plan.keys, block.take) as watch:
         began = time.perf_counter()
         stream = ahead(_tokenized(model, dataset, ranges[first:]))
@@ -225,7 +248,7 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
                 "batches": count,
                 "seconds": round(seconds, 4),
             }
-            state.save(start, parts, tokens.before, entry)
+            state.save(start - plan.first, parts, tokens.before, entry)
 
 
 def _tokenized(
@@ -279,6 +302,26 @@ def _settings(model: LoadedModel, model_name: str, dataset: Texts, plan: Plan) -
         "block_texts": plan.block,
         "storage_dtype": plan.storage_dtype,
         "shards": list(plan.widths),
+    }
+
+
+def _part_settings(settings: Mapping, part: Part, plan: Plan, rows: int) -> dict:
+    """What tells a part from the others, and by what they know each other."""
+    if not plan.rows:
+        logger.warning(
+            "part %d of %d has no texts: %d texts are %d blocks; fewer parts will do",
+            part.number,
+            part.parts,
+            rows,
+            -(-rows // plan.block),
+        )
+    return {
+        "part": part.number,
+        "parts": part.parts,
+        "start": plan.first,
+        "stop": plan.first + plan.rows,
+        "total_rows": rows,
+        "whole": settings_hash(settings),
     }
 
 

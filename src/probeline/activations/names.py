@@ -83,6 +83,11 @@ def shard_names(
     ]
 
 
+def part_folder(number: int, parts: int) -> str:
+    """Return the name of the folder that holds part `number` (1 to `parts`) of every shard."""
+    return f"part-{number}-of-{parts}"
+
+
 def parse_name(name: str) -> tuple[str, str, int]:
     """Return (representation, pooling, layer) of a shard's file name."""
     match = _NAME.fullmatch(name)

@@ -8,6 +8,9 @@ never open for HDF5: a process killed at any moment cannot leave broken HDF5 met
 Beside it lies `checksums` (blocks,) uint32, the CRC-32 of every `block` rows; a seal covers all of
 the file but the rows. The seal is compared on opening, rows whenever they are read, each block once
 per opening: a flipped bit is an error, never a wrong number.
+
+A part of a shard is the same file with some of the rows; `probeline.activations.parts` says how
+parts make one shard.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -30,11 +34,15 @@ from probeline.sealed import BLOCK, check_seal, seal, unfinished
 from probeline.versions import SHARD_FORMAT
 
 FORMAT = "probeline-shard"
+PART = "probeline-shard-part"
+INDEX = "probeline-shard-index"
 STORAGE = ("float16", "float32")
 _DATASET, _CHECKSUMS = "activations", "checksums"
 _READ_BYTES = 16 << 20
 _BLOCK_BYTES = 1 << 20
-_REMEDY = "delete it and run the same command again"
+_HASHED_ROWS = 1 << 20
+_AS_JSON = ("offsets", "files")
+REMEDY = "delete it and run the same command again"
 
 
 def use_locks() -> bool:
@@ -43,9 +51,14 @@ def use_locks() -> bool:
     return os.environ.get("PROBELINE_HDF5_LOCKING", "0") == "1"
 
 
-def row_hash(rows: int) -> str:
-    """16 hexadecimal digits of the SHA-256 over the row ids 0..rows-1 (int64)."""
-    return hashlib.sha256(np.arange(rows, dtype="<i8").tobytes()).hexdigest()[:16]
+@lru_cache(maxsize=8)
+def row_hash(rows: int, first: int = 0) -> str:
+    """16 hexadecimal digits of the SHA-256 over `rows` row ids from `first` on (int64)."""
+    found = hashlib.sha256()
+    for start in range(first, first + rows, _HASHED_ROWS):
+        stop = min(start + _HASHED_ROWS, first + rows)
+        found.update(np.arange(start, stop, dtype="<i8").tobytes())
+    return found.hexdigest()[:16]
 
 
 class ShardWriter:
@@ -68,8 +81,9 @@ class ShardWriter:
             self._offset = dataset.id.get_offset()
             self._block = int(file.attrs["block"])
             self._checksums = file[_CHECKSUMS].id.get_offset()
-        if self._offset is None or self._checksums is None:
-            raise ProbelineError(f"{path}: no room is reserved in this shard; {_REMEDY}")
+        # HDF5 reserves no place for nothing: a part may have no row.
+        if self.rows and None in (self._offset, self._checksums):
+            raise ProbelineError(f"{path}: no room is reserved in this shard; {REMEDY}")
 
     @classmethod
     def create(
@@ -87,7 +101,8 @@ class ShardWriter:
         ----------
         storage_dtype : {"float16", "float32"}
         meta : mapping of str to str, int, bool or a JSON-like value
-            Attributes; mappings and lists are stored as JSON.
+            Attributes; mappings and lists are stored as JSON. With a key `part` this is a part of
+            a shard, whose first row is row `start` of the dataset.
         block : int, optional
             Rows that share a checksum; by default about 1 MiB.
         """
@@ -97,21 +112,19 @@ class ShardWriter:
             block = max(1, _BLOCK_BYTES // max(1, width * np.dtype(storage_dtype).itemsize))
         attributes = {
             **meta,
-            "format": FORMAT,
+            "format": PART if "part" in meta else FORMAT,
             "format_version": SHARD_FORMAT,
             "library_version": __version__,
             "rows": rows,
             "width": width,
             "storage_dtype": storage_dtype,
-            "row_hash": row_hash(rows),
+            "row_hash": row_hash(rows, meta.get("start", 0)),
             "block": block,
             "complete": False,
         }
         made = h5py.File(path, "w", locking=use_locks(), userblock_size=BLOCK)
         with _writing(path), made as file:
-            attrs = file.attrs  # made anew each time it is asked for
-            for name, value in attributes.items():
-                attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
+            put_attributes(file, attributes)
             _reserve(file, _CHECKSUMS, (-(-rows // block),), "<u4")
             _reserve(file, _DATASET, (rows, width), storage_dtype)
         unfinished(path)
@@ -140,7 +153,10 @@ class ShardWriter:
         """Mark the shard complete."""
         with _writing(self.path), h5py.File(self.path, "r+", locking=use_locks()) as file:
             file.attrs["complete"] = True
-        seal(self.path, self._offset, self.rows * self.width * self.dtype.itemsize)
+        if self.rows:
+            seal(self.path, self._offset, self.rows * self.width * self.dtype.itemsize)
+        else:
+            seal(self.path)
         self.sync()
 
 
@@ -153,6 +169,13 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> 
     layout.set_obj_track_times(False)  # same content, same bytes
     kind = h5py.h5t.py_create(np.dtype(dtype))
     h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), layout)
+
+
+def put_attributes(file: h5py.File, attributes: Mapping) -> None:
+    """Write attributes, mappings and lists as JSON."""
+    attrs = file.attrs  # made anew each time it is asked for
+    for name, value in attributes.items():
+        attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
 
 
 def _write_at(handle, place: int, values: np.ndarray) -> None:
@@ -230,10 +253,14 @@ class Shard:
         result = np.empty(
             (stop - start, self.width if columns is None else len(columns)), dtype=np.float32
         )
-        for first, part in self._parts(start, stop):
+        self._fill(result, start, columns)
+        return result
+
+    def _fill(self, result: np.ndarray, start: int, columns: np.ndarray | None) -> None:
+        """Read rows from `start` on into all of `result`."""
+        for first, part in self._parts(start, start + len(result)):
             place = slice(first - start, first - start + len(part))
             result[place] = part if columns is None else part[:, columns]
-        return result
 
     def check(self, advance: Callable[[int], object] = lambda rows: None) -> None:
         """Read everything and compare it with its checksums; `advance` gets the rows of each step.
@@ -272,7 +299,7 @@ class Shard:
                 self._data.read_direct(part, np.s_[first:last])
             except OSError as error:
                 raise ProbelineError(
-                    f"{self.path}: rows {first} to {last - 1} cannot be read ({error}); {_REMEDY}"
+                    f"{self.path}: rows {first} to {last - 1} cannot be read ({error}); {REMEDY}"
                 ) from None
         return part
 
@@ -282,13 +309,13 @@ class Shard:
             first = (blocks.start + int(wrong.argmax())) * self._block
             raise ProbelineError(
                 f"{self.path}: damaged: rows {first} to {min(first + self._block, self.rows) - 1} "
-                f"are not what was written (checksum); {_REMEDY}"
+                f"are not what was written (checksum); {REMEDY}"
             )
         self._checked[blocks] = True
 
 
 def open_shard(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
-    """Open a finished shard for reading.
+    """Open a finished shard for reading, one file or the index of several parts.
 
     Parameters
     ----------
@@ -299,24 +326,41 @@ def open_shard(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
     ------
     ProbelineError
         If the file is missing, truncated, not a shard, of another format version, incomplete, or
-        about something else than `expect`; with the path and what to do.
+        about something else than `expect`; with the path and what to do. The same of each part.
     """
-    path = Path(path)
+    return _open(Path(path), FORMAT, expect or {})
+
+
+def open_part(path: str | os.PathLike, expect: Mapping | None = None) -> Shard:
+    """Open one part of a shard by itself; as `open_shard` otherwise."""
+    return _open(Path(path), PART, expect or {})
+
+
+def _open(path: Path, kind: str, expect: Mapping) -> Shard:
     if not path.is_file():
         raise ProbelineError(f"{path}: no such shard; run the extraction first")
-    rows = check_seal(path, "a whole shard", _REMEDY)
+    rows = check_seal(path, "a whole shard", REMEDY)
     if rows is None:
         raise ProbelineError(
-            f"{path}: an HDF5 file, but not a probeline shard of format {SHARD_FORMAT}; {_REMEDY}"
+            f"{path}: an HDF5 file, but not a probeline shard of format {SHARD_FORMAT}; {REMEDY}"
         )
     file = _opened(path)
     try:
         meta = _read_meta(file)
-        _refuse_others(path, file, meta, expect or {}, rows)
-        return Shard(path, file, meta)
+        _refuse_kind(path, meta, kind)
+        _refuse_others(path, meta, expect)
+        if meta["format"] != INDEX:
+            _refuse_size(path, file, meta, rows)
+            return Shard(path, file, meta)
     except BaseException:
         file.close()
         raise
+    file.close()
+
+    # It is made of what stands here.
+    from probeline.activations.parts import PartedShard
+
+    return PartedShard(path, meta)
 
 
 def _opened(path: Path) -> h5py.File:
@@ -327,7 +371,7 @@ def _opened(path: Path) -> h5py.File:
             if "unable to lock" in str(error):
                 raise ProbelineError(f"{path}: locked by another process that writes it") from None
             if "truncated" in str(error) or "signature" in str(error):
-                raise ProbelineError(f"{path}: truncated or not an HDF5 file; {_REMEDY}") from None
+                raise ProbelineError(f"{path}: truncated or not an HDF5 file; {REMEDY}") from None
             raise
 
 
@@ -335,32 +379,50 @@ def _read_meta(file: h5py.File) -> dict:
     meta = {}
     for name, value in file.attrs.items():
         meta[name] = value.item() if isinstance(value, np.generic) else value
-    if isinstance(meta.get("offsets"), str):
-        meta["offsets"] = json.loads(meta["offsets"])
+    for name in _AS_JSON:
+        if isinstance(meta.get(name), str):
+            meta[name] = json.loads(meta[name])
     return meta
 
 
-def _refuse_others(
-    path: Path, file: h5py.File, meta: dict, expect: Mapping, rows: tuple[int, int]
-) -> None:
-    if meta.get("format") != FORMAT or _DATASET not in file:
-        raise ProbelineError(f"{path}: an HDF5 file, but not a probeline shard; {_REMEDY}")
+def _refuse_kind(path: Path, meta: dict, kind: str) -> None:
+    """Refuse what is neither a shard nor a part, and one in place of the other."""
+    found = meta.get("format")
+    if found == PART and kind == FORMAT:
+        raise ProbelineError(
+            f"{path}: part {meta.get('part')} of {meta.get('parts')} of a shard; open the shard, "
+            f"{path.parent.parent / path.name}"
+        )
+    if found in (FORMAT, INDEX) and kind == PART:
+        raise ProbelineError(f"{path}: a shard, not a part of a shard; {REMEDY}")
+    if found not in (FORMAT, PART, INDEX):
+        raise ProbelineError(f"{path}: an HDF5 file, but not a probeline shard; {REMEDY}")
+
+
+def _refuse_others(path: Path, meta: dict, expect: Mapping) -> None:
+    """Refuse a file of another format version, an unfinished one and one about something else."""
     if meta.get("format_version") != SHARD_FORMAT:
         raise ProbelineError(
             f"{path}: shard format {meta.get('format_version')}, this version of probeline reads "
-            f"{SHARD_FORMAT}; {_REMEDY}"
+            f"{SHARD_FORMAT}; {REMEDY}"
         )
     if not meta.get("complete"):
         raise ProbelineError(
             f"{path}: incomplete, its extraction was interrupted; run the extraction again"
         )
-    data = file[_DATASET]
-    size = data.size * data.dtype.itemsize
-    if data.shape != (meta["rows"], meta["width"]) or rows != (data.id.get_offset(), size):
-        raise ProbelineError(f"{path}: its size and its attributes disagree; {_REMEDY}")
     for name, value in expect.items():
         if meta.get(name) != value:
             raise ProbelineError(
                 f"{path}: about another run: its {name} is '{meta.get(name)}', expected "
-                f"'{value}'; {_REMEDY}"
+                f"'{value}'; {REMEDY}"
             )
+
+
+def _refuse_size(path: Path, file: h5py.File, meta: dict, rows: tuple[int, int]) -> None:
+    """Refuse a file whose rows are not where its seal leaves them out."""
+    if _DATASET not in file:
+        raise ProbelineError(f"{path}: an HDF5 file, but not a probeline shard; {REMEDY}")
+    data = file[_DATASET]
+    place = (data.id.get_offset(), data.size * data.dtype.itemsize) if data.size else (BLOCK, 0)
+    if data.shape != (meta["rows"], meta["width"]) or rows != place:
+        raise ProbelineError(f"{path}: its size and its attributes disagree; {REMEDY}")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probeline.activations.shards import ShardWriter, open_shard
+from probeline.activations.shards import ShardWriter, open_part, open_shard
 from probeline.errors import ProbelineError
 from probeline.files import explained, read_json, replacing, write_json
 
@@ -78,6 +78,7 @@ class State:
         self.folder = folder
         self.target = target
         self.hash = settings_hash(settings)
+        self._opener = open_part if "part" in settings else open_shard
         self.names = list(widths)
         self._journal = folder / "journal.jsonl"
         self._lengths = folder / "lengths.i32"
@@ -186,7 +187,7 @@ class State:
 
     def _at_target(self, name: str) -> bool:
         try:
-            with open_shard(self.target / name, {"extraction": self.hash}):
+            with self._opener(self.target / name, {"extraction": self.hash}):
                 return True
         except ProbelineError:
             return False

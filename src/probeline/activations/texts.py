@@ -30,8 +30,8 @@ def blocks_of_texts(
     columns = ["text", "text_pair"] if pair else ["text"]
     first, size = blocks[0][0], max(stop - start for start, stop in blocks)
     with pq.ParquetFile(folder / TEXTS) as file:
-        stream = file.iter_batches(batch_size=size, columns=columns)
-        row = 0
+        row, groups = _groups_from(file, first)
+        stream = file.iter_batches(batch_size=size, row_groups=groups, columns=columns)
         waiting: list[pa.RecordBatch] = []  # rows not handed out yet, from `first` on
         held = 0
         for start, stop in blocks:
@@ -46,3 +46,17 @@ def blocks_of_texts(
             waiting, held = rest.to_batches(), rest.num_rows
             second = block["text_pair"].to_pylist() if pair else None
             yield start, stop, block["text"].to_pylist(), second
+
+
+def _groups_from(file: pq.ParquetFile, row: int) -> tuple[int, list[int]]:
+    """The row groups from that of `row` on, and the first one's first row.
+
+    What lies before is not read: the last part of a large dataset begins as fast as the first.
+    """
+    start = 0
+    for group in range(file.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        if row < stop:
+            return start, list(range(group, file.num_row_groups))
+        start = stop
+    return start, []
