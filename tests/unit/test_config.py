@@ -150,6 +150,19 @@ def test_pairs(runs, pairs):
     assert " ".join(f"{d}/{m}" for d, m in found) == pairs
 
 
+def test_parts():
+    small = config.validate(THREE)
+    assert {small.parts(*pair) for pair in small.pairs()} == {1}
+    runs = [
+        {"model": ["m1", "m2"], "dataset": "d1", "parts": 4},
+        {"model": "m3", "dataset": ["d1", "d2"]},
+        {"model": "m1", "dataset": ["d1", "d2"]},
+    ]
+    large = config.validate({**THREE, "runs": runs, "extract": {"parts": 2}})
+    found = {f"{dataset}/{model}": large.parts(dataset, model) for dataset, model in large.pairs()}
+    assert found == {"d1/m1": 4, "d1/m2": 4, "d1/m3": 2, "d2/m3": 2, "d2/m1": 2}
+
+
 def test_tasks_and_metrics():
     flat = config.validate(dataset(label="sentiment"))
     assert flat.tasks("d") == ["label"]

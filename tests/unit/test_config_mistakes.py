@@ -110,6 +110,8 @@ ONE_LINE = [
     ),
     ("extract/block_texts", "many", "extract.block_texts: 'many' is not a whole number >= 1"),
     ("extract/block_texts", 0, "extract.block_texts: 0 is not a whole number >= 1"),
+    ("extract/parts", 0, "extract.parts: 0 is not a whole number from 1 to 9999"),
+    ("extract/parts", "all", "extract.parts: 'all' is not a whole number from 1 to 9999"),
     (
         "probe/tolerance",
         "0.2",
@@ -161,7 +163,7 @@ ONE_LINE = [
         "extract",
         ["ffn"],
         "extract: ['ffn'] is not a mapping with the keys representations, "
-        "poolings, storage_dtype, block_texts",
+        "poolings, storage_dtype, block_texts, parts",
     ),
     (
         "models/m",
@@ -260,7 +262,8 @@ ONE_LINE = [
     (
         "runs",
         [],
-        "runs: is empty; give a list, each item a mapping with the keys model, dataset, or null",
+        "runs: is empty; give a list, each item a mapping with the keys model, dataset, parts, "
+        "or null",
     ),
     # words that YAML 1.1 takes for booleans
     (
@@ -424,6 +427,11 @@ ONE_LINE = [
         "runs",
         [{"model": "m", "dataset": ["d", "q"]}],
         "runs[0].dataset: 'q' is not one of datasets (d, f, h, e)",
+    ),
+    (
+        "runs",
+        [{"model": "m", "dataset": d, "parts": parts} for d, parts in (("d", 2), (["f", "d"], 3))],
+        "runs[1].parts: 3, but runs[0] says 2 for m on d",
     ),
     (
         "probe/representations",

@@ -17,13 +17,14 @@ from tiny_models import PAIRS, SENTENCES, WORDS, build
 
 from probeline.activations import extract as stage
 from probeline.activations import parts as parts_module
-from probeline.activations.join import LENGTHS, join_parts
-from probeline.activations.names import part_folder
+from probeline.activations.join import join_parts
+from probeline.activations.names import LENGTHS, part_folder
 from probeline.activations.parts import Part, part_files, write_index
 from probeline.activations.shards import Shard, open_part, open_shard, row_hash
 from probeline.activations.texts import blocks_of_texts
 from probeline.errors import ProbelineError
 from probeline.sealed import check_seal, seal
+from probeline.workflow.extract import run_extract
 
 BLOCK = 8
 OPTIONS = {
@@ -536,3 +537,26 @@ def test_interrupted_while_finished_parts_are_moved(inputs, three, tmp_path):
     assert json.loads((out / "timing.json").read_text())["resumed_blocks"] == 2
     for path in (three / part_folder(2, 3)).glob("*.h5"):
         assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_jobs_of_one_extraction_keep_their_states_apart(inputs, tmp_path, monkeypatch):
+    data, spec = inputs
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("probeline.workflow.extract.offline_spec", lambda spec, *_: spec)
+    settings = {"model": "tiny", "spec": spec, "options": OPTIONS, "seed": 0}
+    states = []
+
+    def noted(*arguments, part=None, **_):
+        states.append((str(arguments[5]), part))
+
+    monkeypatch.setattr(stage, "extract", noted)
+    folder = Path("results/activations/data/tiny")
+    run_extract(data, folder, None, 1, [SHARD], settings)
+    for number in (1, 2):
+        own = folder / part_folder(number, 2)
+        run_extract(data, own, None, 1, [SHARD], settings | {"part": [number, 2]})
+    assert states == [
+        (".probeline/extract/data/tiny", None),
+        (".probeline/extract/data/tiny.part-1-of-2", Part(1, 2)),
+        (".probeline/extract/data/tiny.part-2-of-2", Part(2, 2)),
+    ]

@@ -15,7 +15,7 @@ SNAKEFILE = ROOT / "Snakefile"
 _RULE = re.compile(r"^(?:local)?rule (?P<rule>[^\s:]+):$")
 _WILDCARDS = re.compile(r"^    wildcards: (?P<wildcards>.+)$")
 _REASON = re.compile(r"^    reason: (?P<reason>.+)$")
-_GENERATED = re.compile(r"^(extract|probe)_.*$")
+_GENERATED = re.compile(r"^(extract|join|probe)_.*$")
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ EDITS = {
     ),
     "max_length": ([(f"models.{MODEL}.max_length", 16)], table(*FROM_EXTRACT)),
     "storage_dtype": ([("extract.storage_dtype", "float32")], table(*FROM_EXTRACT)),
+    # Whose shards are the same, but Snakemake knows no file by what is in it.
+    "extract.parts": ([("extract.parts", 3)], table(*FROM_EXTRACT, extract=3, join=1)),
     # One forward pass writes all shards or none.
     "storage widened": (
         [("extract.poolings", ["max", "mean", "first"]), ("probe.poolings", ["max", "mean"])],
@@ -110,7 +112,7 @@ EDITS = {
     ),
     "defaults written out": (
         [
-            ("runs", [{"model": MODEL, "dataset": [DATASET]}]),
+            ("runs", [{"model": MODEL, "dataset": [DATASET], "parts": 1}]),
             ("probe.poolings", "all"),
             ("probe.representations", ["ffn", "hidden"]),
             ("aggregate.l1_ratios", [0]),

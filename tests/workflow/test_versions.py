@@ -31,6 +31,7 @@ VERSIONS = {
     "CLASSIFIER": table(*END),
     "SENTENCE_EMBEDDING": table("sentence_embedding", *TABLES, *FIGURES),
     "TFIDF": table("tfidf", *TABLES),
+    "JOIN": table(),  # for extractions that several jobs share
     # Of methods that this project does not run.
     "ZERO_SHOT": table(),
     "ICL": table(),

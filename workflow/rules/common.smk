@@ -29,6 +29,7 @@ wildcard_constraints:
     source="|".join(plan.source_patterns),
     classifier="|".join(["finetune", *(f"label-tokens-{one}" for one in SERIES)]),
     worker=r"\d+",
+    part=r"\d+",
     slug=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 

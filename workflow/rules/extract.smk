@@ -18,6 +18,7 @@ rule fetch:
 # `--cache` can share them; a cached rule may hold no benchmark, timing.json stands in. Of what other
 # rules make, the cache knows how and not what. So `content` tells it the texts and the commit; models
 # that are trained here are extracted anew.
+# Jobs that share an extraction have their part as a wildcard, and write into a folder of their own.
 for dataset, model in plan.pairs:
 
     rule:
@@ -31,13 +32,11 @@ for dataset, model in plan.pairs:
             pinned=f"results/models/{model}.json" if plan.is_fetched(model) else [],
         output:
             multiext(
-                f"results/activations/{dataset}/{model}/",
-                *plan.shard_names(model),
-                "tokens.json",
-                "timing.json",
+                f"results/activations/{plan.extract_place(dataset, model)}/",
+                *plan.extract_names(dataset, model),
             ),
         log:
-            f"logs/extract/{dataset}/{model}.log",
+            f"logs/extract/{plan.extract_place(dataset, model)}.log",
         cache: plan.cached(model)
         conda:
             "../../envs/gpu.yaml"
@@ -47,9 +46,35 @@ for dataset, model in plan.pairs:
             mem_mb=memory(needs.extract, dataset=dataset, model=model),
             runtime=runtime(needs.extract, dataset=dataset, model=model),
         params:
-            settings=plan.extract_params(model),
+            settings=lambda wildcards, dataset=dataset, model=model: plan.part_params(
+                dataset, model, wildcards
+            ),
             # Functions of input or output count for the cache, not as a reason to run again.
             shards=lambda wildcards, output: [Path(path).name for path in output],
             content=lambda wildcards, input: content(input.manifest, input.pinned),
         script:
             "../scripts/extract.py"
+
+
+# Many parts of a shard become one, by an index: nothing is copied.
+for dataset, model in plan.joined_pairs:
+
+    rule:
+        name:
+            f"join_{dataset}.{model}"
+        input:
+            # A function: the jobs of a cluster read this file too, and need no list of all parts.
+            lambda wildcards, dataset=dataset, model=model: plan.part_files(dataset, model),
+        output:
+            plan.stored_shards(dataset, model),
+            tokens=f"results/activations/{dataset}/{model}/tokens.json",
+            timing=f"results/activations/{dataset}/{model}/timing.json",
+        log:
+            f"logs/join/{dataset}/{model}.log",
+        localrule: True
+        conda:
+            "../../envs/cpu.yaml"
+        params:
+            plan.join_params(dataset, model),
+        script:
+            "../scripts/join.py"

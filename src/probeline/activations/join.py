@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probeline.activations.names import part_folder
+from probeline.activations.names import LENGTHS, part_folder
 from probeline.activations.parts import write_index
 from probeline.activations.tokens import token_summary
 from probeline.errors import ProbelineError
@@ -16,7 +16,6 @@ from probeline.files import read_json, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
-LENGTHS = "lengths.npy"
 # What is counted; the rest of a timing says how the work was done.
 _SUMS = (
     "seconds",

@@ -11,6 +11,8 @@ from probeline.models.reference import ModelShape
 
 REPRESENTATIONS = ("ffn", "hidden", "decoder-ffn", "decoder-hidden")
 POOLINGS = ("first", "last", "max", "mean")
+# Token counts of a part's texts, of which the join stage makes the summary of all.
+LENGTHS = "lengths.npy"
 
 _NAME = re.compile(
     rf"(?P<representation>{'|'.join(REPRESENTATIONS)})"
@@ -83,8 +85,9 @@ def shard_names(
     ]
 
 
-def part_folder(number: int, parts: int) -> str:
-    """Return the name of the folder that holds part `number` (1 to `parts`) of every shard."""
+def part_folder(number: int | str, parts: int) -> str:
+    """Return the name of the folder that holds part `number` (1 to `parts`, or a wildcard) of every
+    shard."""
     return f"part-{number}-of-{parts}"
 
 

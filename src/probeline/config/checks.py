@@ -24,6 +24,7 @@ def cross_problems(draft: Draft) -> list[Problem]:
     for name, entry in draft.config.datasets.items():
         found += dataset_problems(entry, ("datasets", name), draft.sure)
     found += _run_problems(draft)
+    found += _part_problems(draft)
     found += baseline_problems(draft)
     found += lrsl_problems(draft)
     found += scores_problems(draft)
@@ -44,6 +45,21 @@ def _run_problems(draft: Draft) -> Iterator[Problem]:
                 if name not in known and draft.sure(section, name):
                     line = f"{shown(name)} is not one of {section} ({', '.join(known)})"
                     yield ("runs", index, key), line + hint(name, known)
+
+
+def _part_problems(draft: Draft) -> Iterator[Problem]:
+    """Entries that say two numbers of one pair."""
+    if not draft.sure("runs"):
+        return
+    found: dict[int, str] = {}
+    for dataset, model in draft.config.pairs():
+        (first, said), *others = draft.config.said_parts(dataset, model).items() or [(0, None)]
+        for place, parts in others:
+            if parts != said:
+                line = f"{parts}, but runs[{first}] says {said} for {model} on {dataset}"
+                found.setdefault(place, line)
+    for place, line in found.items():
+        yield ("runs", place, "parts"), line
 
 
 def _probe_problems(draft: Draft) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from probeline.config.kinds import (
     Fraction,
     Loader,
     Metric,
+    Parts,
     Text,
     distinct,
     either,
@@ -236,4 +237,7 @@ class Run(Closed):
     )
     dataset: either(text=Text, list=distinct(Text)) = Field(
         description="Name under `datasets`, or a list of names."
+    )
+    parts: Parts | None = Field(
+        None, description="Jobs that share each of these extractions. null = as `extract` says."
     )

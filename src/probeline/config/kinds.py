@@ -176,6 +176,7 @@ Column = Text
 Positive = number(gt=0)
 Fraction = number(gt=0, lt=1)
 Share = number(gt=0, le=1)
+Parts = whole(1, 9999)
 MEMBERS = tuple(f"{r}.{p}" for r in REPRESENTATIONS for p in POOLINGS)
 Member = Annotated[
     str,

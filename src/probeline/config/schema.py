@@ -143,6 +143,18 @@ class Config(Closed):
                     found[dataset, model] = None
         return list(found)
 
+    def parts(self, dataset: str, model: str) -> int:
+        """Return how many jobs share the extraction of a pair that runs."""
+        return next(iter(self.said_parts(dataset, model).values()), self.extract.parts)
+
+    def said_parts(self, dataset: str, model: str) -> dict[int, int]:
+        """Return the `parts` that entries of `runs` say of a pair, by the entry's place."""
+        return {
+            place: run.parts
+            for place, run in enumerate(self.runs or [])
+            if run.parts is not None and dataset in names(run.dataset) and model in names(run.model)
+        }
+
     def tasks(self, dataset: str) -> list[str]:
         """Return the dataset's tasks: ``label``, or the levels of its hierarchy, coarse to fine."""
         label = self._entry("datasets", dataset).label

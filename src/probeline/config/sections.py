@@ -13,6 +13,7 @@ from probeline.config.kinds import (
     Closed,
     Flag,
     Fraction,
+    Parts,
     Penalties,
     Pooling,
     Representation,
@@ -53,6 +54,12 @@ class Extract(Closed):
         512,
         description="Texts per block: the unit in which texts are sorted by length, and at which "
         "an interrupted extraction goes on.",
+    )
+    parts: Parts = Field(
+        1,
+        description="Jobs that share an extraction, each with a range of whole blocks: for large "
+        "data and several GPUs or nodes. Same bits whatever their number; another number extracts "
+        "anew. `runs` may say it for some models and datasets.",
     )
 
 

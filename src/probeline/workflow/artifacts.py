@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from probeline.activations.names import layers_of, shard_name, shard_names
+from probeline.activations.names import (
+    LENGTHS,
+    layers_of,
+    part_folder,
+    shard_name,
+    shard_names,
+)
 from probeline.config import NO_MODEL, PATH_TASK, Origin
 from probeline.workflow.label_tokens import described
 from probeline.workflow.search import Searches
@@ -121,6 +127,32 @@ class Artifacts(Searches):
         if source:
             names = shard_names(self.shapes[model], [source[0]], [source[1]])
         return [f"results/activations/{dataset}/{model}/{name}" for name in names]
+
+    @property
+    def joined_pairs(self) -> list[tuple[str, str]]:
+        """Pairs whose extraction several jobs share."""
+        return [pair for pair in self.pairs if self.config.parts(*pair) > 1]
+
+    def extract_place(self, dataset: str, model: str) -> str:
+        """Where an extract job writes, `{part}` left open where several share the work."""
+        parts = self.config.parts(dataset, model)
+        own = "" if parts == 1 else f"/{part_folder('{part}', parts)}"
+        return f"{dataset}/{model}{own}"
+
+    def extract_names(self, dataset: str, model: str) -> list[str]:
+        """Names of the files that an extract job writes."""
+        counts = "tokens.json" if self.config.parts(dataset, model) == 1 else LENGTHS
+        return [*self.shard_names(model), counts, "timing.json"]
+
+    def part_files(self, dataset: str, model: str) -> list[str]:
+        """What the jobs that share an extraction write, all of it."""
+        place = f"results/activations/{self.extract_place(dataset, model)}"
+        names = self.extract_names(dataset, model)
+        return [
+            f"{place.format(part=number)}/{name}"
+            for number in range(1, self.config.parts(dataset, model) + 1)
+            for name in names
+        ]
 
     def probes(self, dataset: str, task: str, model: str, sources: list) -> list[str]:
         folder = f"results/probes/{dataset}/{task}/{model}"

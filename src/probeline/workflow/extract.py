@@ -32,13 +32,15 @@ def run_extract(
     shards : iterable of str
         Names of the files to write; those that do not end in .h5 are written anyway.
     settings : mapping
-        model, spec, options, seed.
+        model, spec, options, seed; of a job that shares the work with others also `part`, its
+        number and how many there are.
     staging : str, optional
         Where unfinished shards lie, see `probeline.workflow.staging`.
     """
     spec = offline_spec(settings["spec"], pinned, threads)
 
     from probeline.activations.extract import extract
+    from probeline.activations.parts import Part
 
     stored = [parse_name(name) for name in shards if name.endswith(".h5")]
     options = {
@@ -46,7 +48,9 @@ def run_extract(
         "representations": list(dict.fromkeys(representation for representation, _, _ in stored)),
         "poolings": list(dict.fromkeys(pooling for _, pooling, _ in stored)),
     }
-    place = ("extract", out_folder.parent.name, out_folder.name)
+    part = Part(*settings["part"]) if "part" in settings else None
+    dataset, *own = out_folder.parts[-2 if part is None else -3 :]
+    place = ("extract", dataset, ".".join(own))
     with held(*place, folder=state_folder(staging, *place)) as state:
         extract(
             dataset_folder,
@@ -58,4 +62,5 @@ def run_extract(
             settings["seed"],
             # What is on a node's own disk nobody would remove at the end of the run.
             keep_state=staging != TMPDIR,
+            part=part,
         )

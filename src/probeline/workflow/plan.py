@@ -58,14 +58,17 @@ class Plan(Reranking):
         spec = self.config.model_spec(model)
         return {key: spec[key] for key in ("path", "revision", "tokenizer", "trust_remote_code")}
 
-    def extract_params(self, model: str) -> dict:
+    def extract_params(self, model: str, part: tuple[int, int] | None = None) -> dict:
+        """`part` is (number, parts) of a job that shares the extraction with others."""
         spec = self.config.model_spec(model)
         spec.pop("layers", None)
         options = self.config.section("extract")
         # What is stored is said by the outputs: to store less is no reason to compute anew.
-        for key in ("poolings", "representations"):
+        for key in ("parts", "poolings", "representations"):
             options.pop(key)
-        return {
+        # Of one job alone nothing is said, as before there were parts.
+        own = {} if part is None else {"part": list(part)}
+        return own | {
             "model": model,
             "spec": spec,
             "options": options,
@@ -77,6 +80,15 @@ class Plan(Reranking):
             "version": versions.EXTRACT,
             "shard_format": versions.SHARD_FORMAT,
         }
+
+    def part_params(self, dataset: str, model: str, wildcards) -> dict:
+        """`extract_params` of one job."""
+        parts = self.config.parts(dataset, model)
+        part = None if parts == 1 else (int(wildcards.part), parts)
+        return self.extract_params(model, part)
+
+    def join_params(self, dataset: str, model: str) -> dict:
+        return {"parts": self.config.parts(dataset, model), "version": versions.JOIN}
 
     def probe_params(self, dataset: str, task: str) -> dict:
         options = self.config.section("probe")
