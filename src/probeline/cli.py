@@ -132,6 +132,11 @@ def check(
     plan = Plan(load(config))
     shards = sum(len(plan.shard_names(model)) for _, model in plan.pairs)
     typer.echo(f"{config}: {len(plan.pairs)} (dataset, model) pairs, {shards} shards")
+    for model in plan.models:
+        size = plan.bytes_per_text(model)
+        if size is not None:
+            # kB of a text are GB of a million.
+            typer.echo(f"{model}: {size / 1000:,.1f} GB on disk per million texts")
 
 
 @app.command()

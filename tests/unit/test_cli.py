@@ -168,8 +168,11 @@ def test_check_of_a_good_configuration(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(json.dumps(config_of(tmp_path, "multiclass")))
     result = call("check", path)
-    # FFN in 3 layers and hidden states in 4, four poolings.
-    assert result.stdout == f"{path}: 1 (dataset, model) pairs, 28 shards\n"
+    # FFN in 3 layers and hidden states in 4, four poolings; 40 and 16 wide, two bytes each.
+    assert result.stdout == (
+        f"{path}: 1 (dataset, model) pairs, 28 shards\n"
+        f"tiny: {2 * 4 * (3 * 40 + 4 * 16) / 1000:.1f} GB on disk per million texts\n"
+    )
     config = config_of(tmp_path, "multiclass")
     config["models"]["tiny"]["path"] = str(tmp_path / "none")
     config["datasets"]["texts"]["path"] = str(tmp_path / "none.jsonl")

@@ -162,6 +162,9 @@ def test_other_families_and_pairs_of_texts(kind, tmp_path):
 
 def test_more_parts_than_blocks_leave_some_empty(inputs, whole, tmp_path, caplog):
     names = extract_parts(inputs, tmp_path / "out", 9)
+    for name in names:
+        with open_shard(whole / name) as one, open_shard(tmp_path / "out" / name) as joined:
+            assert one.read().tobytes() == joined.read().tobytes()
     empty = [record.message for record in caplog.records if "has no texts" in record.message]
     assert empty == [
         f"part {number} of 9 has no texts: 43 texts are 6 blocks; fewer parts will do"

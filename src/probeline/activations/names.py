@@ -85,6 +85,18 @@ def shard_names(
     ]
 
 
+def bytes_per_text(
+    shape: ModelShape, representations: Iterable[str], poolings: Iterable[str], storage_dtype: str
+) -> int | None:
+    """Return what all shards of a model together take for a text; None where its widths are not
+    known yet."""
+    names = shard_names(shape, representations, poolings)
+    widths = [shape.width(parse_name(name)[0]) for name in names]
+    if None in widths:
+        return None
+    return sum(widths) * {"float16": 2, "float32": 4}[storage_dtype]
+
+
 def part_folder(number: int | str, parts: int) -> str:
     """Return the name of the folder that holds part `number` (1 to `parts`, or a wildcard) of every
     shard."""

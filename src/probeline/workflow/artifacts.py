@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from probeline.activations.names import (
     LENGTHS,
+    bytes_per_text,
     layers_of,
     part_folder,
     shard_name,
@@ -143,6 +144,13 @@ class Artifacts(Searches):
         """Names of the files that an extract job writes."""
         counts = "tokens.json" if self.config.parts(dataset, model) == 1 else LENGTHS
         return [*self.shard_names(model), counts, "timing.json"]
+
+    def bytes_per_text(self, model: str) -> int | None:
+        """What a text takes on disk in all shards of a model; None where that is not known yet."""
+        extract = self.config.extract
+        return bytes_per_text(
+            self.shapes[model], extract.representations, extract.poolings, extract.storage_dtype
+        )
 
     def part_files(self, dataset: str, model: str) -> list[str]:
         """What the jobs that share an extraction write, all of it."""
