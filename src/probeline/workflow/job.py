@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from probeline import logs
 from probeline.files import remove_leftovers
 from probeline.provenance import write_record
+from probeline.workflow.gpus import own_gpu
 
 # Read when the libraries of the hub are imported, by one or another of them.
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -24,15 +25,17 @@ def job(snakemake, online: bool = False) -> Iterator[None]:
 
     What a killed job has left half-written is removed, what this one has made is recorded beside
     the results: see `probeline.provenance`. The hub is for rules that fetch alone (`online`): to
-    all others it is what these have brought.
+    all others it is what these have brought. A rule that asks for a GPU has one to itself where
+    there are several.
     """
     if not online:
         os.environ.update(dict.fromkeys(_OFFLINE, "1"))
     # Read by the tokenizers' pool when it starts; Snakemake sets those of OpenMP and BLAS.
     os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)
     logs.set_up(str(snakemake.log[0]) if snakemake.log else None)
+    gpus = getattr(snakemake, "resources", {}).get("gpu", 0)
     with logs.reported():
-        with threadpool_limits(snakemake.threads):
+        with threadpool_limits(snakemake.threads), own_gpu(gpus):
             remove_leftovers(snakemake.output)
             yield
         write_record(snakemake)

@@ -1,0 +1,67 @@
+"""A GPU of its own for each job, on a machine with several and no scheduler."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_DEVICES = Path("/dev")
+_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+def visible_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES writes them."""
+    given = os.environ.get(_VARIABLE)
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip()]
+    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in _DEVICES.glob("nvidia*"))
+    return sorted((match[1] for match in numbers if match), key=int)
+
+
+@contextmanager
+def own_gpu(wanted: int) -> Iterator[str | None]:
+    """Hold one of several visible GPUs, and show no other to what is loaded from now on.
+
+    Snakemake counts GPUs and gives none: without this all jobs of a machine would use the first. A
+    scheduler that shows each job its own is left alone. Locks end with their process, so a killed
+    job keeps nothing.
+
+    Parameters
+    ----------
+    wanted : int
+        GPUs that the rule asks for; with 0 nothing is done.
+
+    Yields
+    ------
+    str or None
+        The GPU that is held; None where there is no choice, or where all are held by others.
+    """
+    visible = visible_gpus()
+    if not wanted or len(visible) < 2:
+        yield None
+        return
+    folder = Path(tempfile.gettempdir()) / f"probeline-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name in visible:
+        with (folder / re.sub(r"\W", "_", name)).open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            os.environ[_VARIABLE] = name
+            logger.info("uses GPU %s of %s", name, ", ".join(visible))
+            try:
+                yield name
+            finally:
+                os.environ[_VARIABLE] = ",".join(visible)
+            return
+    logger.warning("all %d GPUs are held by other jobs: the first is shared", len(visible))
+    yield None
