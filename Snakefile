@@ -72,3 +72,5 @@ rule all:
         # Also those that no probe asks for: the configuration says what is stored. A function: the
         # jobs of a cluster read this file too, and need no list of all shards.
         lambda wildcards: [path for pair in plan.pairs for path in plan.stored_shards(*pair)],
+        # Else a part that is lost would go unnoticed until its shard is read.
+        lambda wildcards: [path for pair in plan.joined_pairs for path in plan.part_files(*pair)],

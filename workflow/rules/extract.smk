@@ -63,8 +63,10 @@ for dataset, model in plan.joined_pairs:
         name:
             f"join_{dataset}.{model}"
         input:
-            # A function: the jobs of a cluster read this file too, and need no list of all parts.
-            lambda wildcards, dataset=dataset, model=model: plan.part_files(dataset, model),
+            # One file for all that a job writes: Snakemake looks at each for milliseconds.
+            lambda wildcards, dataset=dataset, model=model: plan.part_files(
+                dataset, model, last=True
+            ),
         output:
             plan.stored_shards(dataset, model),
             tokens=f"results/activations/{dataset}/{model}/tokens.json",

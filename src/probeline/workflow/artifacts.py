@@ -152,10 +152,10 @@ class Artifacts(Searches):
             self.shapes[model], extract.representations, extract.poolings, extract.storage_dtype
         )
 
-    def part_files(self, dataset: str, model: str) -> list[str]:
-        """What the jobs that share an extraction write, all of it."""
+    def part_files(self, dataset: str, model: str, last: bool = False) -> list[str]:
+        """What the jobs that share an extraction write: all of it, or the last file of each."""
         place = f"results/activations/{self.extract_place(dataset, model)}"
-        names = self.extract_names(dataset, model)
+        names = self.extract_names(dataset, model)[-1 if last else 0 :]
         return [
             f"{place.format(part=number)}/{name}"
             for number in range(1, self.config.parts(dataset, model) + 1)
