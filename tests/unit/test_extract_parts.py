@@ -212,6 +212,14 @@ def test_any_rows_and_columns(data, three, whole):
         np.testing.assert_array_equal(joined.read(slice(start, stop), columns), expected)
 
 
+def test_columns_that_are_not_there(three):
+    with open_shard(three / SHARD) as shard:
+        with pytest.raises(ProbelineError, match=r"columns 0\.\.16 are asked for, it has 16"):
+            shard.read(columns=np.array([16, 0]))
+        with pytest.raises(ValueError, match="contiguous"):
+            shard.read(slice(0, 10, 2))
+
+
 def test_reading_goes_on_over_buffers_and_parts(three, whole, monkeypatch):
     from probeline.activations import shards
 
