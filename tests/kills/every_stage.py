@@ -47,15 +47,18 @@ CONFIG = edited(
         | {"threshold": 0.5, "tune": {"batch_size": 8, "learning_rate": 1e-3, "epochs": 3}},
     ),
 )
-# A hierarchy, for the one stage that only hierarchies have.
+# A hierarchy, for the one stage that only hierarchies have; its extraction is shared by two jobs.
 TREE = edited(
     (f"datasets.{DATASET}.label", ["kind", "detail"]),
     ("extract.representations", ["hidden"]),
     ("extract.poolings", ["mean"]),
+    ("extract.block_texts", 16),
+    ("extract.parts", 2),
     ("combinations", {}),
     ("baselines", ["tfidf"]),
 )
 PATHS = f"results/predictions/{DATASET}/path/tfidf/tfidf.h5"
+JOINED = f"results/activations/{DATASET}/{MODEL}/tokens.json"
 
 
 def build_project(folder: Path) -> Path:
@@ -112,7 +115,7 @@ class Job:
     @property
     def stage(self) -> str:
         """The rule without the names of models and groups of layers."""
-        return re.sub(r"^(extract|probe)_.*$", r"\1", self.rule)
+        return re.sub(r"^(extract|join|probe)_.*$", r"\1", self.rule)
 
     def plain(self) -> dict:
         return asdict(self)

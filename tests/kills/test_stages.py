@@ -27,6 +27,7 @@ STAGES = {
     "dataset": 2,
     "card": 1,
     "extract": 6,
+    "join": 1,
     "probe": 2,
     "sparsify": 1,
     "aggregate": 1,

@@ -98,7 +98,8 @@ class World:
         whole = every_stage.build_project(base / "whole")
         tree = every_stage.build_tree(base / "tree")
         jobs = [(whole, job) for job in every_stage.jobs_of(whole)]
-        jobs += [(tree, job) for job in every_stage.jobs_of(tree, every_stage.PATHS)]
+        targets = every_stage.PATHS, every_stage.JOINED
+        jobs += [(tree, job) for job in every_stage.jobs_of(tree, *targets)]
         described = {}
         with Zygote(base / "undisturbed.txt") as zygote:
             for project, job in jobs:

@@ -40,14 +40,16 @@ def store_labels(cache: Path, name: str, dataset: str = "notes") -> Path:
     return _write(cache / f"{key(name)}_labels.parquet", "")
 
 
-def store_shards(cache: Path, name: str, model: str = "tiny", revision: str = "") -> list[Path]:
-    """Two shards of an extraction, and what stands beside them."""
+def store_shards(
+    cache: Path, name: str, model: str = "tiny", revision: str = "", **part: int
+) -> list[Path]:
+    """Two shards of an extraction, or of a part of one, and what stands beside them."""
     meta = {"dataset": "notes", "model_name": model, "model": f"org/{model}", "revision": revision}
     meta |= {"max_length": 24, "dtype": "float32"}
     found = []
     for layer in (0, 1):
         path = cache / f"{key(name)}hidden.mean.{layer:02}.h5"
-        write_shard(path, np.zeros((7, 3), np.float16), meta | {"layer": layer})
+        write_shard(path, np.zeros((7, 3), np.float16), meta | {"layer": layer} | part)
         found.append(path)
     return [*found, _write(cache / f"{key(name)}tokens.json", "{}")]
 

@@ -133,13 +133,15 @@ def test_entries_say_what_they_are(cache):
     store_labels(cache, "b")
     store_shards(cache, "c", revision="0123456789" * 4)
     store_shards(cache, "d", "plain")
-    store_embedding(cache, "e")
-    (cache / f"{key('f')}.bam").write_text("of another workflow")
+    store_shards(cache, "e", "large", part=2, parts=3, start=14)
+    store_embedding(cache, "f")
+    (cache / f"{key('ff')}.bam").write_text("of another workflow")
     assert [origin(entry) for entry in read_entries(cache)] == [
         Origin("texts", "notes", "", "7 texts"),
         Origin("dataset", "notes", "", "7 texts, coarse, fine"),
         Origin("extract", "notes", "tiny", "org/tiny at 0123456, 7 texts, 24 tokens, float32"),
         Origin("extract", "notes", "plain", "org/plain, 7 texts, 24 tokens, float32"),
+        Origin("extract", "notes", "large", "org/large, 7 texts, 24 tokens, float32, part 2 of 3"),
         Origin("embed", "notes", "", "label, seed 3, from small"),
         Origin(""),
     ]

@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +20,9 @@ from rich.console import Console
 from safetensors.numpy import save_file
 from snakemake.iocontainers import Namedlist
 
+from probeline.activations.join import write_lengths
+from probeline.activations.names import LENGTHS
+from probeline.activations.parts import part_files, write_index
 from probeline.activations.shards import write_shard
 from probeline.data.writing import write_dataset
 from probeline.doctor import doctor, examine
@@ -47,7 +51,7 @@ JOBS = {
 }
 
 
-def record(folder, rule, outputs, **params):
+def record(folder, rule, outputs, log="made", **params):
     """As the job of the workflow does it."""
     named = Namedlist(["unnamed"])
     for name, value in params.items():
@@ -55,7 +59,7 @@ def record(folder, rule, outputs, **params):
         named._add_name(name)
     job = SimpleNamespace(
         rule=rule,
-        log=[f"logs/{rule}/made.log"],
+        log=[f"logs/{rule}/{log}.log"],
         wildcards=Namedlist(fromdict={"dataset": "made"}),
         params=named,
         input=["notes.csv"],
@@ -293,6 +297,101 @@ def test_a_broken_link_and_what_it_is_a_link_to(folder):
     cache.unlink()
     (finding,) = examine(folder, outputs()).findings
     assert "which is not there" in finding.reason
+
+
+PARTS = [f"{Path(SHARD).parent}/part-{number}-of-3" for number in (1, 2, 3)]
+# Twelve rows in blocks of eight: a part is empty.
+ENDS = [(0, 0), (0, 8), (8, 12)]
+
+
+@pytest.fixture
+def parted(folder):
+    """The folder with its shard in parts, and what its plan has of them."""
+    about = {"dataset": "made", "model": "./model", "whole": "f00d", "extraction": "f00d"}
+    about["dataset_fingerprint"] = json.loads((folder / ABOUT).read_text())["fingerprint"]
+    about["revision"] = f"sha256:{files_hash([folder / 'model/model.safetensors'])}"
+    plan = {}
+    for number, (place, (start, stop)) in enumerate(zip(PARTS, ENDS, strict=True), start=1):
+        own = {"part": number, "parts": 3, "start": start, "stop": stop, "total_rows": 12}
+        path = folder / place / Path(SHARD).name
+        path.parent.mkdir()
+        write_shard(path, np.ones((stop - start, 4), "f2"), about | own)
+        write_lengths(path.parent, np.ones(stop - start, "i4"))
+        files = [f"{place}/{path.name}", f"{place}/{LENGTHS}"]
+        record(folder, "extract_made.tiny", files, log=f"part-{number}", part=number)
+        plan |= {file: Output("extract_made.tiny", place, False, "ok") for file in files}
+    write_index(folder / SHARD, [f"{Path(place).name}/{Path(SHARD).name}" for place in PARTS])
+    (folder / record_path("logs/extract_made.tiny/made.log")).unlink()
+    record(folder, "join_made.tiny", [SHARD])
+    return folder, outputs(changed=plan | {SHARD: Output("join_made.tiny", "join", False, "ok")})
+
+
+def test_a_shard_in_parts(parted):
+    """Each part is read where it lies, and none is foreign."""
+    folder, plan = parted
+    steps = []
+    report = examine(folder, plan, advance=steps.append)
+    assert report.findings == []
+    assert (report.files, report.unverified) == (11 + 6, 0)
+    assert sum(steps) == pytest.approx(report.bytes, abs=20)
+    assert examine(folder, None, "config.yaml: wrong").findings == []
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_damage_of_a_part_is_told_of_that_part(parted, recorded):
+    folder, plan = parted
+    if not recorded:
+        shutil.rmtree(folder / "results/provenance")
+    index, _, second, _ = (
+        path.relative_to(folder).as_posix() for path in part_files(folder / SHARD)
+    )
+    with h5py.File(folder / second) as file:
+        place = file["activations"].id.get_offset()
+    flip(folder / second, place)
+    assert found(folder, plan) == [("damaged", second, "force", second)]
+    (command,) = mending(examine(folder, plan), plan, [])
+    assert command.endswith(f"--forcerun {second}")
+    flip(folder / second, place)
+    flip(folder / index)
+    assert found(folder, plan) == [("damaged", index, "force", index)]
+    flip(folder / index)
+    counts = f"{PARTS[1]}/{LENGTHS}"
+    (folder / counts).write_bytes((folder / counts).read_bytes()[:90])
+    assert found(folder, plan) == [("damaged", counts, "force", counts)]
+
+
+def test_a_part_that_is_gone_or_of_another_extraction(parted):
+    folder, plan = parted
+    second, third = (f"{place}/{Path(SHARD).name}" for place in PARTS[1:])
+    content = (folder / third).read_bytes()
+    (folder / third).unlink()
+    (finding,) = examine(folder, None, "config.yaml: wrong").findings
+    assert (finding.path, finding.target) == (SHARD, SHARD)
+    assert finding.reason.endswith("part 3 of 3 of this shard is missing")
+    (folder / third).write_bytes(content)
+    shutil.copyfile(folder / third, folder / second)
+    damaged = [(kind, path) for kind, path, *_ in found(folder, plan)]
+    assert damaged == [("damaged", SHARD), ("damaged", second)]
+
+
+def test_a_shard_in_parts_of_other_texts_and_weights(parted):
+    folder, plan = parted
+    save_file({"weight": np.ones(6, dtype="f4")}, folder / "model/model.safetensors")
+    stale = {SHARD, *(f"{place}/{Path(SHARD).name}" for place in PARTS)}
+    assert {(kind, path) for kind, path, *_ in found(folder, plan)} == {
+        ("stale", path) for path in stale
+    }
+
+
+def test_parts_of_another_configuration(parted):
+    folder, _ = parted
+    write_shard(folder / SHARD, np.ones((12, 4), "f2"), {"dataset": "made"})
+    # Records count by the second, the later one.
+    (folder / record_path("logs/join_made.tiny/made.log")).unlink()
+    record(folder, "extract_made.tiny", [SHARD])
+    foreign = [(kind, path) for kind, path, *_ in found(folder, outputs())]
+    inside = [f"{place}/{name}" for place in PARTS for name in (Path(SHARD).name, LENGTHS)]
+    assert foreign == [("foreign", path) for path in inside]
 
 
 def printed(report, plan, arguments=()):

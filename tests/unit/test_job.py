@@ -38,7 +38,7 @@ import sys
 from types import SimpleNamespace
 from probeline.workflow.job import job
 
-with job(SimpleNamespace(log=[], threads=1), online=json.loads(sys.argv[1])):
+with job(SimpleNamespace(log=[], output=[], threads=1), online=json.loads(sys.argv[1])):
     import datasets.config
     import huggingface_hub.constants
     import transformers.utils.hub as hub

@@ -8,7 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from probeline.activations.parts import Part
+from probeline.workflow import resources
 from probeline.workflow.needs import Needs
 from probeline.workflow.plan import load_plan
 
@@ -153,6 +157,33 @@ def test_extraction_knows_the_model(planned):
     assert on_cpu.seconds == pytest.approx(operations / 5e10 + written)
     halved = planned(model={"dtype": "bfloat16"}).extract("d", "m")
     assert on_gpu.mb - halved.mb == pytest.approx(1.3 * 2 * parameters / 1e6)
+
+
+def test_jobs_that_share_an_extraction_ask_for_their_part(planned):
+    make(10_000)
+    whole, part = (
+        planned(extract={"parts": parts, "block_texts": 64}).extract("d", "m", **wildcards)
+        for parts, wildcards in ((1, {}), (8, {"part": "3"}))
+    )
+    # A block more than an eighth, and the model is as large as ever.
+    rows = 1_250 + 64
+    parameters = 12 * (4 * 768**2 + 3 * 768 * 3072) + 2 * 30522 * 768
+    columns = 4 * (13 * 768 + 12 * 3072)
+    seconds = 2 * parameters * rows * 128 / 5e12 + 2e-9 * rows * columns * 2
+    assert part.seconds == pytest.approx(seconds)
+    assert whole.mb - part.mb == pytest.approx(64 * (10_000 - rows) / 1e6)
+    runs = [{"model": "m", "dataset": "d", "parts": 8}]
+    assert planned(runs=runs, extract={"block_texts": 64}).extract("d", "m", part="1") == part
+
+
+@given(rows=st.integers(1, 500), parts=st.integers(1, 40), block=st.integers(1, 60))
+def test_no_part_is_larger_than_it_asks_for(rows, parts, block):
+    most = resources.largest_part(rows, parts, block)
+    assert most <= rows
+    # Blocks of wide models have fewer texts.
+    for size in (1, -(-block // 2), block):
+        ends = [Part(number, parts).rows(rows, size) for number in range(1, parts + 1)]
+        assert max(stop - start for start, stop in ends) <= most
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,9 @@ class ShardWriter:
             self._offset = dataset.id.get_offset()
             self._block = int(file.attrs["block"])
             self._checksums = file[_CHECKSUMS].id.get_offset()
-        # HDF5 reserves no place for nothing: a part may have no row.
-        if self.rows and None in (self._offset, self._checksums):
+        # HDF5 reserves no place for nothing, and says so by one before the file's own begin: a part
+        # may have no row.
+        if self.rows and min(self._offset or 0, self._checksums or 0) < BLOCK:
             raise ProbelineError(f"{path}: no room is reserved in this shard; {REMEDY}")
 
     @classmethod
@@ -138,6 +139,8 @@ class ShardWriter:
             raise ValueError(f"rows {start}..{start + len(values)} do not lie in 0..{self.rows}")
         if start % self._block or (len(values) % self._block and start + len(values) < self.rows):
             raise ValueError(f"rows {start}..{start + len(values)} are no blocks of {self._block}")
+        if not len(values):
+            return
         place = self._offset + start * self.width * self.dtype.itemsize
         sums = self._checksums + start // self._block * 4
         with explained(self.path), self.path.open("r+b", buffering=0) as handle:

@@ -62,7 +62,10 @@ def _of_shards(rule: str, path: Path) -> Origin:
     detail = f"{told['model']}, {told['rows']} texts, {told['max_length']} tokens, {told['dtype']}"
     revision = str(told.get("revision") or "")
     at = f" at {revision[:7]}" if len(revision) == 40 else ""
-    return Origin(rule, told["dataset"], told["model_name"], detail.replace(",", f"{at},", 1))
+    detail = detail.replace(",", f"{at},", 1)
+    if "part" in told:
+        detail += f", part {told['part']} of {told['parts']}"
+    return Origin(rule, told["dataset"], told["model_name"], detail)
 
 
 def _of_embedding(rule: str, path: Path) -> Origin:

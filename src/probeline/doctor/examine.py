@@ -29,6 +29,9 @@ RESULTS = "results"
 # Of Snakemake: how long jobs took. Of a search: its trials, which no job must delete.
 _BESIDE = ("results/benchmarks/", PROVENANCE.as_posix() + "/")
 _JOURNALS = ("journal.log", "journal.log.lock")
+# Dataset, model and file; a part lies in a folder of its own.
+_SHARDS = "results/activations/"
+_SHARD_DEPTH = 5
 # Of Snakemake, in every folder that is an output.
 _TIMESTAMP = ".snakemake_timestamp"
 
@@ -161,8 +164,9 @@ class _Look:
             found = None if written is None else difference(path, written)
         except ProbelineError as error:
             found = str(error).removeprefix(f"{path}: ")
-        if found is None and "/activations/" in f"/{name}" and path.suffix == ".h5":
-            return shard_trouble(path, advance)
+        if found is None and name.startswith(_SHARDS) and path.suffix == ".h5":
+            part = len(Path(name).parts) > _SHARD_DEPTH
+            return shard_trouble(path, part, advance)
         if found is None and (written is None or seal is not None):
             found = trouble(path)
         advance(size)

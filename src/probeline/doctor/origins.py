@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from probeline.activations.shards import FORMAT as SHARD
+from probeline.activations.shards import FORMAT, INDEX, PART
 from probeline.errors import ProbelineError
 from probeline.files import read_json
 from probeline.models.reference import resolve
@@ -38,7 +38,7 @@ class Origins:
             return f"about other texts than dataset '{dataset}' has now"
         model, revision = about.get("model"), str(about.get("revision"))
         # Others name a model as the configuration does.
-        shard = about.get("format") == SHARD
+        shard = about.get("format") in (FORMAT, PART, INDEX)
         if (
             shard
             and revision.startswith("sha256:")

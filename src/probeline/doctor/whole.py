@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from probeline.activations.shards import open_shard
+from probeline.activations.parts import PartedShard
+from probeline.activations.shards import open_part, open_shard
 from probeline.errors import ProbelineError
 from probeline.files import refused
 from probeline.models.weights import check_safetensors
@@ -32,16 +34,22 @@ def trouble(path: Path) -> str | None:
             check(path)
     except ProbelineError as error:
         return str(error).removeprefix(f"{path}: ").rpartition("; ")[0] or str(error)
-    except (OSError, ValueError, pa.ArrowException, yaml.YAMLError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, pa.ArrowException, yaml.YAMLError, csv.Error) as error:
         return f"cannot be read ({' '.join(str(error).split())})"
     return None
 
 
-def shard_trouble(path: Path, advance: Callable[[int], object]) -> str | None:
-    """The same for a shard, all of whose rows are read; `advance` gets the bytes of each step."""
+def shard_trouble(path: Path, part: bool, advance: Callable[[int], object]) -> str | None:
+    """The same for a shard, or a part of one, all of whose rows are read; `advance` gets the bytes
+    of each step."""
     try:
-        with open_shard(path) as shard:
-            row = path.stat().st_size / max(1, shard.rows)
+        with (open_part if part else open_shard)(path) as shard:
+            size = path.stat().st_size
+            if isinstance(shard, PartedShard) or not shard.rows:
+                # An index has looked at its parts; their rows are read where they lie.
+                advance(size)
+                return None
+            row = size / shard.rows
             shard.check(lambda rows: advance(int(rows * row)))
     except ProbelineError as error:
         return str(error).removeprefix(f"{path}: ").removeprefix("damaged: ").rpartition("; ")[0]
@@ -55,6 +63,10 @@ def _hdf5(path: Path) -> None:
 
 def _json(path: Path) -> None:
     json.loads(path.read_text(encoding="utf-8"))
+
+
+def _npy(path: Path) -> None:
+    np.load(path, allow_pickle=False)
 
 
 def _parquet(path: Path) -> None:
@@ -94,6 +106,7 @@ def _png(path: Path) -> None:
 _CHECKS = {
     ".h5": _hdf5,
     ".json": _json,
+    ".npy": _npy,
     ".parquet": _parquet,
     ".safetensors": check_safetensors,
     ".csv": _csv,

@@ -104,14 +104,17 @@ class Needs:
     def card(self, dataset: str) -> Need:
         return resources.reading(self.rows(dataset), 1_000)
 
-    def extract(self, dataset: str, model: str) -> Need:
+    def extract(self, dataset: str, model: str, **_: str) -> Need:
+        """Of one job, which may share the work with others."""
         extract = self._config.extract
+        parts = self._config.parts(dataset, model)
+        rows = resources.largest_part(self.rows(dataset), parts, extract.block_texts)
         return resources.extraction(
             self.parameters(model),
             self._bytes(model),
             sum(self._columns(model, self._plan.shard_names(model))),
             2 if extract.storage_dtype == "float16" else 4,
-            self.rows(dataset),
+            rows,
             self.tokens(model),
             extract.block_texts,
             self._gpu(model),

@@ -72,6 +72,11 @@ def tables(rows: int, classes: int, files: int) -> Need:
     return Need(PLAIN_MB + 1_000 + 8 * _matrix_mb(rows, classes), files * (2 + 2e-3 * rows))
 
 
+def largest_part(rows: int, parts: int, block: int) -> int:
+    """The most rows of one of `parts` that share `rows` in whole blocks of at most `block`."""
+    return min(rows, -(-rows // parts) + block)
+
+
 def extraction(
     parameters: int,
     bytes_per_parameter: int,
