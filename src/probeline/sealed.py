@@ -117,10 +117,20 @@ def reading(path: str | os.PathLike, what: str) -> Iterator[h5py.File]:
 
     path, remedy = Path(path), "delete it and run again"
     check_seal(path, what, remedy)
+    with understood(path, what, remedy), h5py.File(path, "r", locking=False) as file:
+        yield file
+
+
+@contextmanager
+def understood(path: str | os.PathLike, what: str, remedy: str) -> Iterator[None]:
+    """One line about whatever fails while the content of a file is read, which others may have
+    made: there are as many kinds of errors as there are ways to be broken."""
     try:
-        with refused(path), h5py.File(path, "r", locking=False) as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        with refused(path):
+            yield
+    except (ProbelineError, MemoryError):
+        raise
+    except Exception as error:
         raise ProbelineError(f"{path}: not {what} ({error}); {remedy}") from None
 
 

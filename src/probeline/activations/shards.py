@@ -26,11 +26,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from probeline import __version__
+from probeline import __version__, hdf5
 from probeline.activations.checksums import blocks_crc
 from probeline.errors import ProbelineError, one_of
 from probeline.files import explained, refused, replacing
-from probeline.sealed import BLOCK, check_seal, seal, unfinished
+from probeline.sealed import BLOCK, check_seal, seal, understood, unfinished
 from probeline.versions import SHARD_FORMAT
 
 FORMAT = "probeline-shard"
@@ -349,12 +349,13 @@ def _open(path: Path, kind: str, expect: Mapping) -> Shard:
         )
     file = _opened(path)
     try:
-        meta = _read_meta(file)
-        _refuse_kind(path, meta, kind)
-        _refuse_others(path, meta, expect)
-        if meta["format"] != INDEX:
-            _refuse_size(path, file, meta, rows)
-            return Shard(path, file, meta)
+        with understood(path, "a whole shard", REMEDY):
+            meta = _read_meta(file)
+            _refuse_kind(path, meta, kind)
+            _refuse_others(path, meta, expect)
+            if meta["format"] != INDEX:
+                _refuse_size(path, file, meta, rows)
+                return Shard(path, file, meta)
     except BaseException:
         file.close()
         raise
@@ -379,9 +380,7 @@ def _opened(path: Path) -> h5py.File:
 
 
 def _read_meta(file: h5py.File) -> dict:
-    meta = {}
-    for name, value in file.attrs.items():
-        meta[name] = value.item() if isinstance(value, np.generic) else value
+    meta = hdf5.attributes(file)
     for name in _AS_JSON:
         if isinstance(meta.get(name), str):
             meta[name] = json.loads(meta[name])
@@ -423,9 +422,13 @@ def _refuse_others(path: Path, meta: dict, expect: Mapping) -> None:
 
 def _refuse_size(path: Path, file: h5py.File, meta: dict, rows: tuple[int, int]) -> None:
     """Refuse a file whose rows are not where its seal leaves them out."""
-    if _DATASET not in file:
-        raise ProbelineError(f"{path}: an HDF5 file, but not a probeline shard; {REMEDY}")
-    data = file[_DATASET]
+    data, sums = hdf5.dataset(file, _DATASET, "f", 2), hdf5.dataset(file, _CHECKSUMS, "u", 1)
     place = (data.id.get_offset(), data.size * data.dtype.itemsize) if data.size else (BLOCK, 0)
-    if data.shape != (meta["rows"], meta["width"]) or rows != place:
+    blocks = -(-len(data) // int(meta["block"]))
+    if (
+        data.shape != (meta["rows"], meta["width"])
+        or data.dtype != meta["storage_dtype"]
+        or rows != place
+        or sums.shape != (blocks,)
+    ):
         raise ProbelineError(f"{path}: its size and its attributes disagree; {REMEDY}")

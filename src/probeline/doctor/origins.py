@@ -6,6 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from probeline import hdf5
 from probeline.activations.shards import FORMAT, INDEX, PART
 from probeline.errors import ProbelineError
 from probeline.files import read_json
@@ -72,7 +73,7 @@ def _about(path: Path) -> dict:
     try:
         if path.suffix == ".h5":
             with reading(path, "a readable file") as file:
-                return dict(file.attrs)
+                return hdf5.attributes(file)
         if path.name in _MANIFESTS:
             manifest = read_json(path)
             return manifest | (manifest.get("provenance") or {})

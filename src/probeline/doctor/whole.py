@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from probeline import hdf5
 from probeline.activations.parts import PartedShard
 from probeline.activations.shards import open_part, open_shard
 from probeline.errors import ProbelineError
@@ -58,7 +59,7 @@ def shard_trouble(path: Path, part: bool, advance: Callable[[int], object]) -> s
 
 def _hdf5(path: Path) -> None:
     with reading(path, "a readable file") as file:
-        list(file.attrs.items())
+        hdf5.attributes(file)
 
 
 def _json(path: Path) -> None:

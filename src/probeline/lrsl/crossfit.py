@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from probeline import hdf5
 from probeline.data.splits import group_copies
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError, one_of
@@ -178,14 +179,18 @@ def read_crossfit(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> 
     """
     try:
         with reading(path, "readable cross-fitted logits") as file:
-            meta = dict(file.attrs)
+            meta = hdf5.attributes(file)
             kind, version = meta.get("kind"), meta.get("format")
             if not meta.get("complete") or (kind, version) != ("crossfit", CROSSFIT_FORMAT):
                 raise ProbelineError(
                     f"{path}: not complete cross-fitted logits of this version; delete it"
                 )
             labels = json.loads(meta.pop("labels"))
-            found = CrossFit(file["row"][:], file["fold"][:], file["logits"][:], labels, meta)
+            row, fold = (hdf5.dataset(file, name, "i", 1)[:] for name in ("row", "fold"))
+            logits = hdf5.dataset(file, "logits", "f", 2)[:]
+            if not len(row) == len(fold) == len(logits):
+                raise ValueError(f"{len(row)} rows, {len(fold)} folds, {len(logits)} logits")
+            found = CrossFit(row, fold, logits, labels, meta)
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such cross-fitted logits") from None
     _check(path, found, dataset, task)
@@ -195,9 +200,9 @@ def read_crossfit(path: str | os.PathLike, dataset: Dataset, task: TaskData) -> 
 def _check(path, found: CrossFit, dataset: Dataset, task: TaskData) -> None:
     wanted = {"dataset_fingerprint": dataset.fingerprint, "task": task.name}
     for key, value in wanted.items():
-        if found.meta[key] != value:
+        if found.meta.get(key) != value:
             raise ProbelineError(
-                f"{path}: logits of another dataset or task: {key} is '{found.meta[key]}', "
+                f"{path}: logits of another dataset or task: {key} is '{found.meta.get(key)}', "
                 f"expected '{value}'; delete it and run again"
             )
     if found.labels != list(task.labels) or not np.array_equal(found.rows, task.rows["train"]):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 
 import h5py
-import numpy as np
 
+from probeline import hdf5
 from probeline.errors import ProbelineError
 from probeline.probe.matrix import Scaler
 from probeline.probe.path import Step
@@ -17,6 +17,7 @@ from probeline.probe.train import Probe
 from probeline.sealed import reading, sealing
 
 PROBE_FORMAT = 1
+_SCALER = ("mean", "scale", "kept")
 
 
 def write_probe(path: str | os.PathLike, probe: Probe, meta: Mapping) -> None:
@@ -60,29 +61,43 @@ def read_probe(path: str | os.PathLike) -> tuple[Probe, dict]:
     """
     try:
         with reading(path, "a readable probe") as file:
-            meta = {key: _plain(value) for key, value in file.attrs.items()}
+            meta = {key: _plain(value) for key, value in hdf5.attributes(file).items()}
             if not meta.get("complete") or meta.get("format") != PROBE_FORMAT:
                 raise ProbelineError(f"{path}: not a complete probe of this version; delete it")
-            scaler = Scaler(file["mean"][:], file["scale"][:], file["kept"][:])
-            steps = _read_steps(file["path"])
             probe = Probe(
-                file["coefficients"][:],
-                file["intercept"][:],
-                scaler,
-                steps,
+                hdf5.dataset(file, "coefficients", "f", 2)[:],
+                hdf5.dataset(file, "intercept", "f", 1)[:],
+                Scaler(*(hdf5.dataset(file, name, "fb", 1)[:] for name in _SCALER)),
+                _read_steps(file),
                 int(meta["chosen"]),
                 float(meta["validation_score"]),
                 float(meta["test_score"]),
             )
+            _check_shapes(probe)
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such probe; run the probe stage first") from None
     return probe, meta
 
 
-def _read_steps(group: h5py.Group) -> list[Step]:
-    columns = {field.name: group[field.name][:].tolist() for field in fields(Step)}
+def _check_shapes(probe: Probe) -> None:
+    p, classes = probe.coefficients.shape
+    if probe.intercept.shape != (classes,):
+        raise ValueError(f"{classes} columns of coefficients, intercept {probe.intercept.shape}")
+    for name in _SCALER:
+        if getattr(probe.scaler, name).shape != (p,):
+            raise ValueError(f"{p} rows of coefficients, '{name}' has another length")
+    if probe.scaler.kept.dtype != bool or not 0 <= probe.chosen < len(probe.steps):
+        raise ValueError(f"'kept' is not boolean, or step {probe.chosen} is not there")
+
+
+def _read_steps(file: h5py.File) -> list[Step]:
+    columns = {}
+    for field in fields(Step):
+        kinds = "SO" if field.name == "class_weight" else "fib"
+        column = hdf5.dataset(file, f"path/{field.name}", kinds, 1)
+        columns[field.name] = hdf5.texts(column) if kinds == "SO" else column[:].tolist()
     columns["class_weight"] = [
-        None if value == b"none" else value.decode() for value in columns["class_weight"]
+        None if value == "none" else value for value in columns["class_weight"]
     ]
     return [
         Step(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
@@ -90,8 +105,6 @@ def _read_steps(group: h5py.Group) -> list[Step]:
 
 
 def _plain(value):
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, str) and value[:1] in "[{":
         return json.loads(value)
     return value

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probeline import hdf5
 from probeline.activations.shards import open_shard
 from probeline.data.store import Dataset
 from probeline.errors import ProbelineError
@@ -125,18 +126,24 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
     """
     try:
         with reading(path, "readable predictions") as file:
-            meta = dict(file.attrs)
+            meta = hdf5.attributes(file)
             if not meta.get("complete") or meta.get("format") != PREDICTIONS_FORMAT:
                 raise ProbelineError(f"{path}: not complete predictions of this version; delete it")
-            splits = np.array(json.loads(meta.pop("splits")))
-            labels = json.loads(meta.pop("labels"))
-            return Predictions(
-                rows=file["row"][:],
-                split=splits[file["split"][:]],
-                defined=file["defined"][:],
-                logits=file["logits"][:],
+            splits = np.array(json.loads(meta.pop("splits")), dtype=str)
+            labels = list(map(str, json.loads(meta.pop("labels"))))
+            found = Predictions(
+                rows=hdf5.dataset(file, "row", "i", 1)[:],
+                split=splits[hdf5.dataset(file, "split", "i", 1)[:]],
+                defined=hdf5.dataset(file, "defined", "b", 1)[:],
+                logits=hdf5.dataset(file, "logits", "f", 2)[:],
                 labels=labels,
                 meta=meta,
             )
+            rows = len(found.rows)
+            if len(found.defined) != rows or len(found.split) != rows:
+                raise ValueError("of rows, splits and defined rows there are different numbers")
+            if found.logits.shape != (rows, len(labels)):
+                raise ValueError(f"{rows} rows, {len(labels)} labels, logits {found.logits.shape}")
+            return found
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such predictions") from None
