@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# A message may quote a file that holds anything: text of a megabyte, half characters that no
+# terminal can be sent, codes that would recolour it or erase what stands there.
+_LONGEST = 2000
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class ProbelineError(Exception):
@@ -13,7 +19,7 @@ class ProbelineError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(_line(message))
 
 
 class ConfigError(ProbelineError):
@@ -26,8 +32,17 @@ class ConfigError(ProbelineError):
     """
 
     def __init__(self, problems: list[str]):
-        Exception.__init__(self, "\n".join(problems))
-        self.problems = problems
+        self.problems = [_line(problem) for problem in problems]
+        Exception.__init__(self, "\n".join(self.problems))
+
+
+def _line(message: object) -> str:
+    """One printable line of bounded length; of a longer one the beginning and the end."""
+    text = " ".join(str(message).split())
+    text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 4 :]}"
+    return text
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
