@@ -188,6 +188,28 @@ def _errno_in_text(text: str) -> int | None:
     return None
 
 
+def reachable(base: str | os.PathLike, path: str) -> Path:
+    """Join `path`, which may begin with ``~``, to `base`; it may be missing.
+
+    Raises
+    ------
+    ProbelineError
+        If it cannot be a path: there is no such user, a name is too long or has a NUL in it; or if
+        a folder on the way may not be read.
+    """
+    try:
+        found = Path(base) / Path(path).expanduser()
+        found.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (RuntimeError, ValueError) as error:
+        raise ProbelineError(f"{path}: cannot be a path: {error}") from None
+    except OSError as error:
+        reason = refusal(error, "read") or f"cannot be read: {error.strerror}"
+        raise ProbelineError(f"{path}: {reason}") from None
+    return found
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
@@ -206,7 +228,7 @@ def read_json(path: str | os.PathLike) -> dict:
             return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProbelineError(f"{path}: not a complete JSON file: {error}") from None
 
 

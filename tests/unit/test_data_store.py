@@ -355,7 +355,7 @@ def test_incomplete_artifacts_are_refused(tmp_path):
     assert "not a complete JSON file" in restored("dataset.json", kept["dataset.json"][:50])
     for change, expected in (
         ({"format": 0}, "of format 0, expected 1"),
-        ({"rows": 5}, "12 rows, dataset.json says 5"),
+        ({"rows": 5}, "5 rows, and the splits end at 12"),
         ({"fingerprint": "0"}, "texts.parquet: of another build than dataset.json"),
         ({"labels_fingerprint": "0"}, "labels.parquet: of another build than dataset.json"),
     ):

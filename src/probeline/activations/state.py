@@ -214,9 +214,9 @@ class State:
         for line in lines:
             try:
                 entry = json.loads(line) if line.endswith("\n") else None
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 entry = None
-            if entry is None or entry.get("block") != len(entries):
+            if not isinstance(entry, dict) or entry.get("block") != len(entries):
                 break  # the line that was being written when the process was killed
             entries.append(entry)
             whole += len(line.encode())

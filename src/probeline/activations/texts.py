@@ -29,7 +29,7 @@ def blocks_of_texts(
         return
     columns = ["text", "text_pair"] if pair else ["text"]
     first, size = blocks[0][0], max(stop - start for start, stop in blocks)
-    with pq.ParquetFile(folder / TEXTS) as file:
+    with pq.ParquetFile(folder / TEXTS, page_checksum_verification=True) as file:
         row, groups = _groups_from(file, first)
         stream = file.iter_batches(batch_size=size, row_groups=groups, columns=columns)
         waiting: list[pa.RecordBatch] = []  # rows not handed out yet, from `first` on

@@ -121,7 +121,7 @@ def _json_lines(handle, path, columns) -> Iterator[tuple[str, ...]]:
         try:
             record = json.loads(line)
             values = tuple(record[column] for column in columns)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ProbelineError(
                 f"{path}, line {number}: expected a JSON object with key "
                 f"{' and '.join(repr(c) for c in columns)} ({type(error).__name__}: {error})"

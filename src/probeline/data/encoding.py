@@ -35,7 +35,7 @@ def codec_name(name: str) -> str:
     """Return Python's name of an encoding; UTF-8 may begin with a byte-order mark."""
     try:
         codec = codecs.lookup(name)
-    except LookupError:
+    except (LookupError, ValueError):  # a name with a NUL, or of half characters
         codec = None
     if codec is None or not codec._is_text_encoding:
         raise ProbelineError(
@@ -68,6 +68,8 @@ def _undecodable(path: Path, encoding: str) -> str | None:
                 at = offset - len(held) + error.start
                 byte = (held + block)[error.start : error.start + 1].hex()
                 return f"byte 0x{byte} at offset {at}"
+            except UnicodeError as error:  # such as UTF-16 without its byte-order mark
+                return str(error)
             offset += len(block)
             if not block:
                 return None

@@ -73,7 +73,7 @@ def _mapping(path: Path, content: str) -> dict[str, list[str]]:
     try:
         # JSON is YAML but for tabs, which stand between its tokens only.
         values = yaml.safe_load(content.replace("\t", " "))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProbelineError(f"{path}: not a readable mapping of labels: {error}") from None
     if not isinstance(values, dict) or not values:
         raise ProbelineError(f"{path}: expected a mapping of labels to texts")

@@ -154,7 +154,9 @@ def _source(
     name = places[0].name
     if not table.num_rows:
         raise ProbelineError(f"{name}: has no rows")
-    declared = {task: _class_names(features.get(column)) for task, column in tasks.items()}
+    declared = {
+        task: _class_names(features.get(column), column, name) for task, column in tasks.items()
+    }
     source = Source(
         pa.table(
             {
@@ -219,10 +221,11 @@ def _plain_label(kind: pa.DataType) -> pa.DataType | None:
     return pa.bool_() if types.is_boolean(kind) else None
 
 
-def _class_names(feature: object) -> list[str] | None:
+def _class_names(feature: object, column: str, path: str) -> list[str] | None:
     """Return the names of a ClassLabel, or of a list of them, as the hub's format writes it."""
-    if not isinstance(feature, dict):
-        return None
-    if feature.get("_type") == "ClassLabel":
-        return feature.get("names")
-    return _class_names(feature.get("feature"))
+    while isinstance(feature, dict) and feature.get("_type") != "ClassLabel":
+        feature = feature.get("feature")
+    names = feature.get("names") if isinstance(feature, dict) else None
+    if names is None or (isinstance(names, list) and all(isinstance(n, str) for n in names)):
+        return names
+    raise ProbelineError(f"{path}: column '{column}': its class names are not a list of texts")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from probeline.errors import ProbelineError, nearest
+from probeline.files import reachable
 
 SPLITS = ("train", "validation", "test")
 ROOT_VARIABLE = "PROBELINE_DATA_ROOT"
@@ -38,14 +39,15 @@ def resolve_path(path: str | os.PathLike, data_root: str | os.PathLike | None = 
     Raises
     ------
     ProbelineError
-        If the package is not installed or the path is empty.
+        If the package is not installed, the path is empty or none that can be.
     """
     text = os.fspath(path)
     if not text.strip():
         raise ProbelineError("path: empty; expected a file, a folder or package:<name>/<path>")
     if text.startswith(PACKAGE):
         return _inside_package(text)
-    return data_folder(data_root) / Path(text).expanduser()
+    base = data_folder(data_root)
+    return reachable(base, text)
 
 
 def _inside_package(text: str) -> Path:
@@ -119,7 +121,7 @@ def split_paths(spec: dict, data_root: str | os.PathLike | None = None) -> dict[
 
 
 def _subfolder(base: Path, split: str, name: str | None) -> Path:
-    folder = base if name is None else base / name
+    folder = base if name is None else reachable(base, name)
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else f"no such folder{_near(folder)}"
         raise ProbelineError(
@@ -142,7 +144,7 @@ def _files(base: Path, split: str, name: str | None) -> list[Path]:
             f"{base}: is a folder; name the file of train in splits.train "
             f"(it holds: {_listing(base)})"
         )
-    exact = base / name
+    exact = reachable(base, name)
     if exact.is_file():
         return [exact]
     pattern = "*" in name and not Path(name).is_absolute()

@@ -188,7 +188,7 @@ def _json_objects(path: Path, encodings: Sequence[str]) -> Iterator[dict]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 kind = " (a JSON array? expected one object per line)" if line[0] == "[" else ""
                 raise ProbelineError(f"{path}: line {number}: not JSON{kind}: {error}") from None
             if not isinstance(row, dict):
@@ -259,11 +259,20 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[pa.Table, dict]:
             schema = file.schema_arrow
             require_columns(path, columns, schema.names)
             table = file.read(columns=list(dict.fromkeys(columns)))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ProbelineError(f"{path}: not a complete Parquet file: {error}") from None
+    return table.replace_schema_metadata(None), _noted_features(path, schema)
+
+
+def _noted_features(path: Path, schema: pa.Schema) -> dict:
     noted = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(noted).get("info", {}).get("features", {}) if noted else {}
-    return table.replace_schema_metadata(None), features
+    try:
+        return dict(json.loads(noted).get("info", {}).get("features", {})) if noted else {}
+    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+        raise ProbelineError(
+            f"{path}: what the datasets library noted about its columns cannot be read "
+            f"({type(error).__name__}: {error}); write the file again, or without its metadata"
+        ) from None
 
 
 def read_folder(
@@ -280,6 +289,12 @@ def read_folder(
     """
     texts, labels, files = [], [], []
     for name, path in class_files(folder):
+        if not is_unicode(name):
+            raise ProbelineError(
+                f"{path.parent}: the folder's name is the label, and it is not UTF-8; rename it"
+            )
+        if not path.is_file() and not path.is_symlink():
+            raise ProbelineError(f"{path}: neither a file nor a folder (a pipe?); remove it")
         content = path.read_bytes()
         texts.append(content.decode(_encoding_of(content, path, encodings)))
         labels.append(name)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from probeline.data.paths import SPLITS
 from probeline.errors import ProbelineError, one_of
 from probeline.files import read_json, refused
 
@@ -86,11 +87,17 @@ class Dataset(Texts):
 
     def _read_codes(self, task: str) -> np.ndarray:
         column = _read(self.folder / LABELS, [task])[task].combine_chunks()
-        if self.tasks[task]["kind"] == "single":
-            return np.from_dlpack(column).astype(np.int64)
-        has = np.zeros((self.rows, len(self.tasks[task]["labels"])), dtype=np.uint8)
+        labels, multi = self.tasks[task]["labels"], self.tasks[task]["kind"] == "multi"
+        if pa.types.is_list(column.type) != multi:
+            raise ProbelineError(f"{self.folder}: '{task}' holds {column.type}; {_AGAIN}")
+        codes = np.from_dlpack(column.flatten() if multi else column).astype(np.int64)
+        if len(codes) and not (0 if multi else -1) <= codes.min() <= codes.max() < len(labels):
+            raise ProbelineError(f"{self.folder}: '{task}' has labels it does not name; {_AGAIN}")
+        if not multi:
+            return codes
+        has = np.zeros((self.rows, len(labels)), dtype=np.uint8)
         lengths = np.diff(np.from_dlpack(column.offsets))
-        has[np.repeat(np.arange(self.rows), lengths), np.from_dlpack(column.flatten())] = 1
+        has[np.repeat(np.arange(self.rows), lengths), codes] = 1
         return has
 
     def defined(self, task: str) -> np.ndarray:
@@ -165,7 +172,36 @@ def _read_manifest(folder: Path, name: str, keys: tuple[str, ...]) -> dict:
     missing = [key for key in keys if key not in manifest]
     if missing:
         raise ProbelineError(f"{path}: has no '{missing[0]}'; {_AGAIN}")
+    try:
+        _check_manifest(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProbelineError(
+            f"{path}: damaged ({type(error).__name__}: {error}); {_AGAIN}"
+        ) from None
     return manifest
+
+
+_KINDS = {"name": str, "fingerprint": str, "rows": int, "pair": bool, "labels_fingerprint": str}
+
+
+def _check_manifest(manifest: dict) -> None:
+    for key, kind in _KINDS.items():
+        if key in manifest and type(manifest[key]) is not kind:
+            raise TypeError(f"{key} is {manifest[key]!r}")
+    end = 0
+    for split in SPLITS:
+        start, stop = manifest["offsets"][split]
+        if start != end or type(stop) is not int or stop < start:
+            raise ValueError(f"{split} is rows {start} to {stop}, behind row {end}")
+        end = stop
+    if end != manifest["rows"]:
+        raise ValueError(f"{manifest['rows']} rows, and the splits end at {end}")
+    for task, about in manifest.get("tasks", {}).items():
+        labels = about["labels"]
+        if about["kind"] not in ("single", "multi") or not isinstance(labels, list) or not labels:
+            raise ValueError(f"task {task} is no list of labels")
+        if not all(isinstance(label, str) for label in labels):
+            raise TypeError(f"a label of task {task} is no text")
 
 
 def _about_texts(manifest: dict, folder: Path) -> dict:
@@ -178,9 +214,9 @@ def _about_texts(manifest: dict, folder: Path) -> dict:
 def _read(path: Path, columns: list[str]) -> pa.Table:
     # pq.read_table and Array.to_numpy would import pandas, which costs more than the reading.
     try:
-        with refused(path), pq.ParquetFile(path) as file:
-            return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
+        with refused(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=columns).select(columns)
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise ProbelineError(f"{path}: cannot be read: {error}; {_AGAIN}") from None
 
 
@@ -188,7 +224,7 @@ def _check_table(path: Path, rows: int, fingerprint: str, manifest: str = MANIFE
     try:
         with refused(path), pq.ParquetFile(path) as file:
             found, mark = file.metadata.num_rows, (file.metadata.metadata or {}).get(MARK)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ProbelineError(f"{path}: cannot be read: {error}; {_AGAIN}") from None
     if found != rows:
         raise ProbelineError(f"{path}: {found} rows, {manifest} says {rows}; {_AGAIN}")

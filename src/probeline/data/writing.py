@@ -138,7 +138,10 @@ def _label_column(codes: np.ndarray) -> pa.Array:
 def _write(path: Path, table: pa.Table, mark: str) -> None:
     with replacing(path) as temporary:
         pq.write_table(
-            table.replace_schema_metadata({MARK: mark.encode()}), temporary, compression="zstd"
+            table.replace_schema_metadata({MARK: mark.encode()}),
+            temporary,
+            compression="zstd",
+            write_page_checksum=True,
         )
 
 

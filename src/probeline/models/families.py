@@ -134,7 +134,7 @@ def family_of(model_type: str | None, where: str) -> Family:
     ProbelineError
         If the architecture is not in the table, with the list of those that are.
     """
-    if model_type in FAMILIES:
+    if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
     if model_type is None:
         raise ProbelineError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probeline.errors import ProbelineError
+from probeline.files import reachable
 from probeline.models.families import FAMILIES, Family, family_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -71,7 +72,7 @@ def resolve(path: str, revision: str | None = None) -> ModelSource:
     """
     if path.startswith("package:"):
         return ModelSource("package", path, _package_folder(path))
-    folder = Path(path).expanduser()
+    folder = reachable("", path)
     if path.startswith(("/", "./", "../", "~")) or folder.is_dir():
         if not folder.is_dir():
             raise ProbelineError(f"{path}: no such folder; a model is a folder with config.json")
@@ -144,7 +145,7 @@ def read_config(folder: Path, where: str) -> dict:
             f"{where}: no model there: {folder} has no config.json; "
             "expected a folder written by save_pretrained or downloaded from the hub"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProbelineError(f"{path}: not a complete JSON file: {error}") from None
     if not isinstance(config, dict):
         raise ProbelineError(f"{path}: expected a JSON object")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probeline.errors import ProbelineError
+from probeline.errors import ProbelineError, one_of
 from probeline.probe.losses import LogisticLoss, make_loss
 from probeline.probe.metrics import METRICS, score
 
@@ -86,6 +86,8 @@ def task_data(dataset, task: str, metric: str | None = None) -> TaskData:
     metric : str, optional
         Default: accuracy, or micro-F1 for a multi-label task.
     """
+    if task not in dataset.tasks:
+        raise ProbelineError(f"dataset {dataset.name}: task {one_of(task, dataset.tasks)}")
     description = dataset.tasks[task]
     multilabel = description["kind"] == "multi"
     metric = metric or ("micro-f1" if multilabel else "accuracy")
