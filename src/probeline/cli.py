@@ -48,6 +48,10 @@ def predict(
     no_rerank: Annotated[
         bool, typer.Option("--no-rerank", help="Leave the classifier's reranker out.")
     ] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Let the model run the code in its folder."),
+    ] = False,
 ) -> None:
     """Classify texts: one line of JSON each, with the label and all scores."""
     if rerank is not None and no_rerank:
@@ -57,7 +61,8 @@ def predict(
     batches = read_inputs(texts, input, text_column.split(","))
     from probeline.classifier import load
 
-    loaded = load(classifier, device=device, rerank=not no_rerank if rerank is None else rerank)
+    reranker = not no_rerank if rerank is None else rerank
+    loaded = load(classifier, device, reranker, trust_remote_code)
     for first, second in batches:
         for answer in loaded.predict(first, second):
             typer.echo(json.dumps(answer, ensure_ascii=False))

@@ -344,7 +344,8 @@ def test_a_model_with_code_of_its_own(tmp_path, monkeypatch):
     (body / "modeling_mine.py").write_text(code)
     run = classify(prepare(tmp_path, "multiclass", path=str(body), trust_remote_code=True))
     shutil.rmtree(body)
-    loaded = probeline.load(run.classifier)
+    refused(run.classifier, "runs Python code of its own", "--trust-remote-code")
+    loaded = probeline.load(run.classifier, trust_remote_code=True)
     assert type(loaded._model.body).__name__ == "Mine"
     texts = run.dataset.texts[:9]
     np.testing.assert_allclose(loaded.logits(texts), run.predictions().logits[:9], **CLOSE)

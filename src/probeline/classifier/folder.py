@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 import probeline
@@ -162,7 +161,7 @@ def read_head(folder: str | os.PathLike) -> tuple[Head, dict]:
     path = Path(folder) / HEAD
     try:
         arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # beside its own kind, one for each type NumPy has not
         raise ProbelineError(f"{path}: not a complete safetensors file: {error}") from None
     try:
         return _head(arrays, manifest), manifest
@@ -173,9 +172,46 @@ def read_head(folder: str | os.PathLike) -> tuple[Head, dict]:
         ) from None
 
 
+_MODEL = {
+    "kind": str,
+    "path": str,
+    "revision": str,
+    "tokenizer": str | None,
+    "tokenizer_hash": str,
+    "dtype": str,
+    "max_length": int,
+    "trust_remote_code": bool,
+}
+_PLAIN = {"model": dict, "task": str, "labels": list, "multilabel": bool, "provenance": dict}
+_PLAIN |= {"depth": int, "eta": float | int, "step": dict, "sources": list}
+_STEP = {"class_weight": str | None, "converged": bool}
+
+
+def _check_manifest(manifest: Mapping) -> None:
+    for holder, kinds in ((manifest, _PLAIN), (manifest["model"], _MODEL)):
+        for key, kind in kinds.items():
+            if not isinstance(holder[key], kind) or (kind is int and holder[key] is True):
+                raise TypeError(f"'{key}' is {type(holder[key]).__name__}")
+    labels = manifest["labels"]
+    if len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+        raise ValueError("'labels' are not two texts or more")
+    for key, value in manifest["step"].items():
+        if not isinstance(value, _STEP.get(key, float | int)):
+            raise TypeError(f"step: '{key}' is {type(value).__name__}")
+
+
 def _head(arrays: Mapping[str, np.ndarray], manifest: Mapping) -> Head:
+    _check_manifest(manifest)
     sources = np.array(manifest["sources"], dtype=str).reshape(-1, 2)[arrays["source"]]
     p = len(arrays["neuron"])
+    for name, values in arrays.items():
+        whole = name in ("source", "layer", "neuron")
+        if values.dtype != (np.int64 if whole else np.float32) or not np.isfinite(values).all():
+            raise ValueError(f"'{name}' holds {values.dtype} or numbers that are not finite")
+        if name not in ("coefficients", "intercept") and values.shape != (p,):
+            raise ValueError(f"'{name}' is of shape {values.shape}, expected {(p,)}")
+    if p and arrays["source"].min() < 0:
+        raise ValueError("'source' is below 0")
     neurons = Neurons(
         sources[:, 0], sources[:, 1], arrays["layer"], arrays["neuron"], np.zeros(p, np.int64)
     )

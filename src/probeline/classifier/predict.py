@@ -18,12 +18,16 @@ from probeline.label_tokens.shortlist import FIRST_STAGE
 from probeline.lrsl.folder import CARRIED, check_belongs, load_reranker, read_reranker_manifest
 from probeline.lrsl.reranker import Reranker
 from probeline.models.load import load_model
+from probeline.models.weights import inside
 from probeline.probe.losses import sigmoid, softmax
 from probeline.results.predictions import two_columns
 
 
 def load(
-    folder: str | os.PathLike, device: str = "auto", rerank: str | os.PathLike | bool = True
+    folder: str | os.PathLike,
+    device: str = "auto",
+    rerank: str | os.PathLike | bool = True,
+    trust_remote_code: bool = False,
 ) -> Classifier | TrainedClassifier:
     """Load a classifier folder written by the workflow, or that of a fine-tuned model.
 
@@ -34,12 +38,16 @@ def load(
     rerank : path or bool
         A reranker folder to use with it. True: the one in the classifier's folder, if there is
         one; False: none.
+    trust_remote_code : bool
+        Whether a model with Python code of its own may run it. Set it only for folders of people
+        whose programs you would run.
 
     Raises
     ------
     ProbelineError
         If the folder is no classifier, or the model it refers to is missing or another revision;
-        if the reranker is none, or was made for another classifier.
+        if its model has code of its own, which is not trusted; if the reranker is none, or was
+        made for another classifier.
     """
     if _is_trained(folder):
         if not isinstance(rerank, bool):
@@ -48,10 +56,9 @@ def load(
                 "results/classifiers/DATASET/TASK/MODEL; leave the reranker out"
             )
         first = Path(folder) / FIRST_STAGE
-        return TrainedClassifier(
-            folder, device, Classifier(first, device, rerank=False) if first.is_dir() else None
-        )
-    return Classifier(folder, device, rerank)
+        ranking = Classifier(first, device, False, trust_remote_code) if first.is_dir() else None
+        return TrainedClassifier(folder, device, ranking)
+    return Classifier(folder, device, rerank, trust_remote_code)
 
 
 def _is_trained(folder: str | os.PathLike) -> bool:
@@ -78,6 +85,7 @@ class Classifier:
         folder: str | os.PathLike,
         device: str = "auto",
         rerank: str | os.PathLike | bool = True,
+        trust_remote_code: bool = False,
     ):
         self._head, self.manifest = read_head(folder)
         self.reranker = _reranker(folder, self.manifest, rerank, device)
@@ -85,10 +93,11 @@ class Classifier:
         self.multilabel: bool = self.manifest["multilabel"]
         self.depth: int = self._head.depth
         model = dict(self.manifest["model"])
+        _check_trust(folder, model, trust_remote_code)
         for key in ("path", "tokenizer"):
             # What lies in the folder itself; a hub id or package never starts with a dot.
             if (model[key] or "").startswith("./"):
-                model[key] = str(Path(folder).resolve() / model[key])
+                model[key] = str(inside(Path(folder).resolve(), model[key]))
         spec = model | {
             "device": device,
             "revision": model["revision"] if model["kind"] == "hub" else None,
@@ -175,6 +184,15 @@ class Classifier:
         found = answers(self.labels, self.multilabel, logits, self._probabilities(logits))
         for answer, hard in zip(found, reranked.tolist(), strict=True):
             yield answer if self.reranker is None else answer | {"reranked": hard}
+
+
+def _check_trust(folder: str | os.PathLike, model: dict, trusted: bool) -> None:
+    """Whoever made the folder has not the say on what runs here."""
+    if model["trust_remote_code"] and not trusted:
+        raise ProbelineError(
+            f"{folder}: its model runs Python code of its own, from {model['path']}; read that, "
+            "and if you trust it give --trust-remote-code (in Python trust_remote_code=True)"
+        )
 
 
 def _reranker(

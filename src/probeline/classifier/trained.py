@@ -211,6 +211,8 @@ def _body(folder: Path, where: str) -> torch.nn.Module:
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
+                # Where nothing is said, transformers asks on standard input, which holds texts.
+                trust_remote_code=False,
                 output_loading_info=True,
             )
     except ProbelineError:

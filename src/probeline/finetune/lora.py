@@ -171,13 +171,16 @@ def load_adapter(folder: Path) -> torch.nn.Module:
     base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     try:
         with quiet():
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             model = transformers.AutoModelForSequenceClassification.from_pretrained(
                 base,
                 config=config,
                 dtype=torch.float32,
                 weights_only=True,
                 local_files_only=True,
+                trust_remote_code=False,
                 ignore_mismatched_sizes=True,
             )
             return peft.PeftModel.from_pretrained(model, folder).eval()
@@ -190,4 +193,4 @@ def load_adapter(folder: Path) -> torch.nn.Module:
 def _tokenizer(folder: Path):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -14,10 +14,10 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from probeline.errors import ProbelineError
-from probeline.files import explained
+from probeline.files import explained, told
 from probeline.finetune.checkpoints import WEIGHTS, Checkpoints, load_trained, save_trained
 from probeline.finetune.record import Record
-from probeline.models.load import quiet
+from probeline.models.load import quiet, reason
 from probeline.probe.threshold import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,32 @@ class Resumable:
         save_trained(self.model, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        load_trained(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+        with _readable(resume_from_checkpoint):
+            load_trained(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+
+@contextmanager
+def _readable(checkpoint: str | None) -> Iterator[None]:
+    """Refuse a checkpoint that was changed; transformers reads it with weights_only=True."""
+    try:
+        yield
+    except ProbelineError:
+        raise
+    except Exception as error:  # of torch, safetensors, or of an optimizer that finds other keys
+        if told(error):  # not its fault
+            raise
+        raise ProbelineError(
+            f"{checkpoint}: this checkpoint cannot be read ({reason(error)}); delete "
+            f"{Path(checkpoint).parent} and run the same command again"
+        ) from error
 
 
 class _Flow(TrainerCallback):

@@ -78,8 +78,8 @@ def embedder_modules(folder: Path) -> list[tuple[Path, str]]:
         return []
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-        found = [(folder / module["path"], str(module["type"])) for module in listed]
-    except (ValueError, TypeError, KeyError):
+        found = [(inside(folder, module["path"]), str(module["type"])) for module in listed]
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise ProbelineError(f"{path}: not a list of modules") from None
     return [module for each in found for module in _with_routes(*each)]
 
@@ -90,11 +90,21 @@ def _with_routes(folder: Path, kind: str) -> list[tuple[Path, str]]:
         return found
     try:
         types = json.loads(path.read_text(encoding="utf-8"))["types"].items()
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ProbelineError(f"{path}: does not say which modules it leads to") from None
     for name, own in types:
-        found += _with_routes(folder / name, str(own))
+        found += _with_routes(inside(folder, name), str(own))
     return found
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file or folder `name` of `folder`, as a file of the folder calls it."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ProbelineError(
+            f"{folder}: one of its files leads to '{name}', outside of the folder; such models are "
+            "not read"
+        )
+    return folder / name
 
 
 def embedder_files(folder: Path) -> list[Path]:
@@ -172,11 +182,11 @@ def check_safetensors(path: Path) -> None:
     try:
         header = json.loads(raw) if len(raw) == length else None
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        expected = 8 + length + int(max(ends, default=0))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         raise ProbelineError(
             f"{path}: half-copied or damaged: its header cannot be read; copy it again"
         ) from None
-    expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise ProbelineError(
             f"{path}: half-copied or damaged: {size:,} bytes, its header says {expected:,}; "
@@ -231,12 +241,13 @@ def tokenizer_files(folder: Path, where: str) -> list[Path]:
 def _indexed_files(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        files = [inside(index.parent, name) for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ProbelineError(f"{index}: not a complete index of weight files") from None
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ProbelineError(
             f"{index.parent}: {len(missing)} of {len(names)} weight files are missing "
             f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); copy them again"
         )
-    return [index.parent / name for name in names]
+    return files
