@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 import probeline
@@ -23,8 +22,10 @@ from probeline.errors import ProbelineError
 from probeline.files import folder_manifest, replacing_folder, write_json
 from probeline.lrsl.combiner import Combiner
 from probeline.lrsl.decision import Decision
+from probeline.lrsl.hardness import MEASURES
 from probeline.lrsl.label_vectors import LabelVectors
 from probeline.lrsl.reranker import Reranker
+from probeline.models.weights import inside
 from probeline.versions import RERANKER_FORMAT
 
 if TYPE_CHECKING:
@@ -138,16 +139,40 @@ def load_reranker(folder: str | os.PathLike, device: str = "auto") -> Reranker:
     """
     manifest = read_reranker_manifest(folder)
     try:
+        _check_manifest(manifest)
         decision = _decision(Path(folder), manifest)
         vectors = _vectors(Path(folder), manifest)
         reference = dict(manifest["embedder"])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ProbelineError(
             f"{folder}: its files are damaged or do not belong together "
             f"({type(error).__name__}: {error}); copy the folder again"
         ) from None
     embedder = None if decision.idle else _embedder(Path(folder), reference, vectors, device)
     return Reranker(decision, vectors, embedder, manifest)
+
+
+_NUMBER = float | int
+_DECISION = {"k": int, "threshold": _NUMBER | None, "everything": bool, "offset": _NUMBER}
+_DECISION |= {"multilabel": bool, "temperature": _NUMBER, "form": dict}
+_FORM = {"name": str, "power": _NUMBER, "weight": _NUMBER, "candidates": int | None}
+_EMBEDDER = {"kind": str, "path": str, "revision": str | None, "max_length": int | None}
+_EMBEDDER |= {"identity": str, "width": int}
+
+
+def _check_manifest(manifest: Mapping) -> None:
+    decision = manifest["decision"]
+    for holder, kinds in (
+        (decision, _DECISION),
+        (decision["form"], _FORM),
+        (manifest["embedder"], _EMBEDDER),
+    ):
+        for key, kind in kinds.items():
+            # True is a number to Python.
+            if not isinstance(holder[key], kind) or (kind is not bool and holder[key] is True):
+                raise TypeError(f"'{key}' is {type(holder[key]).__name__}")
+    if decision["measure"] not in MEASURES or decision["k"] < 1 or decision["temperature"] <= 0:
+        raise ValueError("how hard a text is cannot be measured so")
 
 
 def check_belongs(
@@ -230,7 +255,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise ProbelineError(f"{path}: no such file; copy the folder again")
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # beside its own kind, one for each type NumPy has not
         raise ProbelineError(f"{path}: not a complete safetensors file: {error}") from None
 
 
@@ -243,6 +268,8 @@ def _decision(folder: Path, manifest: Mapping) -> Decision:
 
 def _vectors(folder: Path, manifest: Mapping) -> LabelVectors:
     arrays = _load(folder / LABELS)
+    if arrays["owner"].dtype != np.int64 or not np.isfinite(arrays["vectors"]).all():
+        raise ValueError("owners that are not whole numbers, or vectors that are not finite")
     vectors = LabelVectors(arrays["vectors"], arrays["owner"], manifest["label_similarity"])
     if vectors.labels != len(manifest["labels"]):
         raise ValueError(f"{vectors.labels} label vectors, {len(manifest['labels'])} labels")
@@ -255,7 +282,7 @@ def _embedder(folder: Path, reference: Mapping, vectors: LabelVectors, device: s
     path = reference["path"]
     # What lies in the folder itself; a hub id or package never starts with a dot.
     spec = {
-        "path": str(folder.resolve() / path) if path.startswith("./") else path,
+        "path": str(inside(folder.resolve(), path)) if path.startswith("./") else path,
         "revision": reference["revision"],
         "max_length": reference["max_length"],
         "device": device,
