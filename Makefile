@@ -13,6 +13,8 @@ BENCH_ARGS ?=
 WORKERS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
 	if [ "$$n" -gt 6 ]; then echo 6; else echo "$$n"; fi)
 
+AUDIT_ARGS ?=
+AUDIT := .venv-audit
 BENCH_JSON := benchmarks/results.json
 
 VENV := .venv
@@ -30,7 +32,7 @@ VENV_FITS = $(VENV)/bin/python -c '$(VERSION_FITS)' && \
 	head -n 3 $(VENV)/bin/pip | grep -qF "$(CURDIR)/$(VENV)/"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-kill test-slurm bench bench-full lint format clean distclean
+.PHONY: help setup run test test-kill test-slurm bench bench-full lint format audit clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -73,12 +75,21 @@ format: $(STAMP) ## let ruff and snakefmt rewrite the files
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/snakefmt Snakefile workflow
 
+# In an environment of its own: what audits is not among what is audited.
+audit: ## look the pinned packages up in the advisories of PyPI; needs a network
+	@[ -e $(AUDIT) ] || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check -qq install 'pip-audit>=2.10,<3'
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
+		--requirement requirements.lock $(AUDIT_ARGS) \
+		|| { echo "audit: a package has an advisory, or none can be asked for here;" \
+			"docs/security.md says how to audit without a network" >&2; exit 1; }
+
 clean: ## remove caches and build leftovers; .venv, results/ and logs/ stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis benchmarks/.cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv too
-	rm -rf $(VENV) src/*.egg-info
+	rm -rf $(VENV) $(AUDIT) src/*.egg-info
 
 $(STAMP): requirements.lock pyproject.toml
 	$(if $(PYTHON_FITS),,$(error probeline needs Python 3.11 or newer, but '$(PYTHON)' is \

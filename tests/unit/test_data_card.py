@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probeline.activations.tokens import token_summary
-from probeline.data.card import data_card, write_card
+from probeline.data.card import data_card, markdown, write_card
 from probeline.data.store import build_dataset
 
 SPLITS = {
@@ -107,3 +107,17 @@ def test_pairs_and_hierarchies(tmp_path):
     # (r, s) stands under A and under B, in validation and in test.
     assert card["copies"]["contradictory"] == 1
     assert card["characters"]["validation"]["max"] == 2
+
+
+def test_labels_are_no_html(tmp_path):
+    """Readers of Markdown would show them, or run what stands in them."""
+    lines = [
+        json.dumps({"text": str(row), "label": ["<script>x</script>", "a | b\n# c"][row % 2]})
+        for row in range(20)
+    ]
+    (tmp_path / "a.json").write_text("\n".join(lines))
+    spec = {"loader": "json", "path": "a.json", "splits": {"validation": 0.2, "test": 0.2}}
+    build_dataset("tiny", spec, tmp_path / "out", str(tmp_path), 0)
+    card = markdown(data_card(tmp_path / "out"))
+    assert "| &lt;script&gt;x&lt;/script&gt; |" in card and "<" not in card
+    assert "| a \\| b # c |" in card

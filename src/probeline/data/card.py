@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -178,7 +179,7 @@ def _task_lines(name: str, task: dict) -> list[str]:
             "without any."
         )
     if task["unused"]:
-        facts += f" Declared but in no text of train: {', '.join(task['unused'])}."
+        facts += f" Declared but in no text of train: {', '.join(map(_plain, task['unused']))}."
     rows = [
         [label, *(counts[split] for split in SPLITS)] for label, counts in task["labels"].items()
     ]
@@ -207,7 +208,12 @@ def _token_lines(tokens: dict[str, dict]) -> list[str]:
     )
 
 
+def _plain(text: str) -> str:
+    """Text on one line, in which Markdown's readers find no HTML."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
 def _table(header: list[str], rows: list[list]) -> list[str]:
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    cells = [[_plain(str(cell)).replace("|", "\\|") for cell in row] for row in rows]
     lines = [" | ".join(row) for row in [header, ["---"] * len(header), *cells]]
     return [*(f"| {line} |" for line in lines), ""]
