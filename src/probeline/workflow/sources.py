@@ -92,7 +92,8 @@ class Sources:
         if not self.config.lrsl.sources:
             return []
         try:
-            self.embedder_files("folder")
+            for path in self.embedder_files("folder"):
+                input_name(path)
         except ProbelineError as error:
             return [f"lrsl.embedder: {error}"]
         return []
@@ -113,7 +114,8 @@ class Sources:
         """What would otherwise end the first job, or the parsing, of this model."""
         shape = self.shapes[model]
         self.shard_names(model)
-        self.files_of(model, "folder")
+        for path in self.files_of(model, "folder"):
+            input_name(path)
         length, most = self.config.model_spec(model)["max_length"], shape.max_positions
         if length and most and length > most:
             raise ProbelineError(
@@ -134,7 +136,7 @@ class Sources:
 
     def _source(self, dataset: str) -> tuple[list[str], str | None]:
         spec = self.config.dataset_spec(dataset)
-        files = [named(path) for path in source_files(spec, self.data_root)]
+        files = [input_name(path) for path in source_files(spec, self.data_root)]
         if files or self.dataset_is_fetched(dataset):
             return files, None
         return [], source_fingerprint(spec, self.data_root)
@@ -166,7 +168,7 @@ class Sources:
         path = resolve_path(self.config.scores[name].path, self.data_root)
         if not path.is_file():
             raise ProbelineError(f"{path}: no such file")
-        return named(path)
+        return input_name(path)
 
     def _embedder(self) -> ModelSource:
         return resolve(self.config.lrsl.embedder, self.config.lrsl.revision)
@@ -234,6 +236,22 @@ class Sources:
 def identity_file(origin: Origin) -> str:
     """What changes with the weights of a model that is fine-tuned in this run."""
     return f"results/finetuned/{origin.dataset}/{origin.task}/{origin.model}/{origin.seed}.json"
+
+
+def input_name(path: Path) -> str:
+    """Name a file as an input of a rule.
+
+    Raises
+    ------
+    ProbelineError
+        If Snakemake would take a part of the name for a wildcard.
+    """
+    name = named(path)
+    if "{" in name or "}" in name:
+        raise ProbelineError(
+            f"{name}: Snakemake takes braces in the names of files for wildcards; rename it"
+        )
+    return name
 
 
 def named(path: Path) -> str:
