@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from probeline.config import read, reference, validate
+from probeline.config import load, read, reference, validate
 from probeline.config.words import path_words
 from probeline.errors import ConfigError
 
@@ -246,3 +246,57 @@ def test_no_key_takes_a_mapping_of_nonsense(path):
     lines = problems(values)
     assert lines
     assert all(path_words(path[:1]) in line for line in lines)
+
+
+TEXT = (Path(__file__).parents[2] / "config.yaml").read_bytes()
+PIECES = [
+    b"\0",
+    b"\xff",
+    b"\t",
+    b"{",
+    b"[",
+    b"- ",
+    b": ",
+    b"!!python/name:os.system ",
+    b"&a ",
+    b"*a",
+]
+PIECES += [
+    b'"\\ud800"',
+    b"\xe2\x80\xae",
+    b"\xf0\x9f\x98\x80",
+    b"9" * 5000,
+    b"2024-13-45",
+    b"\r",
+    b"#",
+]
+PIECES += [
+    b"[" * 3000,
+    b"x" * 10**6,
+    b"\xef\xbb\xbf",
+    b"<<: ",
+    b"? ",
+    b"%YAML 9",
+    b"---\n",
+    b"\x1b[31m",
+]
+
+
+@given(
+    data=st.data(),
+    cuts=st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 40)), max_size=3),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_file_gives_a_configuration_or_lines(tmp_path_factory, data, cuts):
+    text = TEXT
+    for start, length in cuts:
+        piece = data.draw(st.sampled_from(PIECES) | st.binary(max_size=8))
+        text = text[:start] + piece + text[start + length :]
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    path.write_bytes(text)
+    try:
+        load(path)
+    except ConfigError as error:
+        for line in error.problems:
+            assert line.startswith(str(path)) and line == " ".join(line.split())
+            assert len(line) < 2100 and line.encode()
