@@ -116,6 +116,18 @@ def test_the_folder_answers_alone(made, tmp_path):
             assert answer["label"] == run.task.labels[row.argmax()]
 
 
+def test_the_code_of_a_first_stage_does_not_run_unasked(made, tmp_path):
+    run, model, _ = made
+    copy = Path(shutil.copytree(model, tmp_path / "copy"))
+    manifest = copy / module.FIRST_STAGE / "classifier.json"
+    said = json.loads(manifest.read_text(encoding="utf-8"))
+    said["model"]["trust_remote_code"] = True
+    manifest.write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(ProbelineError, match=r"runs Python code of its own.*--trust-remote-code"):
+        probeline.load(copy, device="cpu")
+    assert probeline.load(copy, device="cpu", trust_remote_code=True).labels == run.task.labels
+
+
 def test_listed_labels_have_the_logits_of_a_pass_over_all(made):
     """Isolated, whatever else is read; and a pipeline reads all."""
     run, model, _ = made

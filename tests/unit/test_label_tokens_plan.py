@@ -141,7 +141,8 @@ def test_attention_is_asked_for_apart(plan):
     assert plan(attention=0).label_attention() == []
     params = [plan(attention=n).label_token_params("d", "label", "m", "mix") for n in (0, 9)]
     assert params[0] == params[1]
-    assert plan(attention=9).label_attention_params("m")["texts"] == 9
+    params = plan(attention=9).label_attention_params("m")
+    assert params["texts"] == 9 and params["trust_remote_code"] is False
 
 
 def test_the_regular_classifier_is_trained_alike(plan):

@@ -24,6 +24,7 @@ def attention(
     texts: int,
     title: str,
     device: str = "auto",
+    trust_remote_code: bool = False,
 ) -> None:
     """Write attention from label tokens to the tokens of test texts, in the last layer.
 
@@ -43,6 +44,8 @@ def attention(
         How many, spread evenly over the test texts.
     title : str
         Of the page.
+    trust_remote_code : bool
+        As `probeline.load`: of the model that ranks the labels, where there are shortlists.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def attention(
     task = task_data(dataset, task_name)
     places = spread(len(task.rows["test"]), texts)
     rows = task.rows["test"][places]
-    found = load(folder, device).attention(
+    found = load(folder, device, trust_remote_code=trust_remote_code).attention(
         [dataset.texts[row] for row in rows],
         None if dataset.pairs is None else [dataset.pairs[row] for row in rows],
         rows.tolist(),

@@ -132,9 +132,11 @@ class LabelTokenRuns(Sources):
         ]
 
     def label_attention_params(self, model: str) -> dict:
+        spec = self.config.model_spec(model)
         return {
             "texts": self.config.label_tokens.attention,
-            "device": self.config.model_spec(model)["device"],
+            "device": spec["device"],
+            "trust_remote_code": spec["trust_remote_code"],
             "version": versions.LABEL_ATTENTION,
         }
 

@@ -256,7 +256,7 @@ def run_label_attention(
     outputs : mapping
         table, page.
     settings : mapping
-        texts, device.
+        texts, device, trust_remote_code.
     """
     device = offline_spec({"device": settings["device"]}, None, threads)["device"]
 
@@ -273,4 +273,5 @@ def run_label_attention(
         settings["texts"],
         f"{title} / seed {names['seed']}",
         device or "auto",
+        settings["trust_remote_code"],
     )
