@@ -34,16 +34,17 @@ def held(*names: str, folder: Path | None = None) -> Iterator[Path]:
     names : str
         Its place below `STATES`: the stage, then what tells the job from others of it.
     folder : path, optional
-        Where it lies instead.
+        Where it lies instead; its lock lies below `STATES` all the same.
 
     Yields
     ------
     Path
         If it is still there in the end, it is marked as one of a job that is done.
     """
-    folder = folder or STATES.joinpath(*names)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as handle:
+    place = STATES.joinpath(*names)
+    folder = folder or place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.lock").open("w") as handle:
         _wait(handle, folder)
         yield folder
         if folder.is_dir():
