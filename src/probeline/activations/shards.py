@@ -81,8 +81,7 @@ class ShardWriter:
             self._offset = dataset.id.get_offset()
             self._block = int(file.attrs["block"])
             self._checksums = file[_CHECKSUMS].id.get_offset()
-        # HDF5 reserves no place for nothing, and says so by one before the file's own begin: a part
-        # may have no row.
+        # HDF5 reserves no place for a part without rows; then it names one in the user block.
         if self.rows and min(self._offset or 0, self._checksums or 0) < BLOCK:
             raise ProbelineError(f"{path}: no room is reserved in this shard; {REMEDY}")
 
