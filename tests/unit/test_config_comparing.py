@@ -219,7 +219,7 @@ MISTAKES = [
     (
         [("baselines", ["tf-idf"])],
         "baselines[0]: 'tf-idf' is not one of sentence-embedding, tfidf, zero-shot, icl, "
-        "finetune, label-tokens; did you mean 'tfidf'?",
+        "finetune, label-tokens, regular; did you mean 'tfidf'?",
     ),
 ]
 
