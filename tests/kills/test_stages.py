@@ -43,6 +43,8 @@ STAGES = {
     "training_figure": 1,
     "label_tokens": 4,
     "label_tokens_figure": 1,
+    "label_tokens_table": 1,
+    "label_attention": 1,
     "search": 4,
     "search_report": 1,
     "search_figure": 1,

@@ -133,9 +133,8 @@ def _named(items: list, names: dict):
 
 def _told(job: dict) -> SimpleNamespace:
     parts = {name: _named(job[name], names) for name, names in job["names"].items()}
-    return SimpleNamespace(
-        **parts, threads=job["threads"], log=job["log"], config=job["config"], rule=job["rule"]
-    )
+    same = {name: job[name] for name in ("threads", "log", "config", "rule")}
+    return SimpleNamespace(**parts, **same, resources={})
 
 
 def _child(order: dict, counters: Counters) -> None:
