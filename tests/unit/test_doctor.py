@@ -34,6 +34,7 @@ from probeline.models.weights import files_hash
 from probeline.provenance import read_records, record_path, write_record
 from probeline.results.frames import write_frame
 from probeline.sealed import sealing
+from probeline.workflow.states import held
 
 TEXTS = "results/datasets/made/texts.parquet"
 ABOUT = "results/datasets/made/texts.json"
@@ -268,6 +269,13 @@ def test_leftovers(folder):
     assert found(folder) == [*temporary, ("incomplete", name, "delete", name)]
     plan = outputs(changed={SHARD: Output("extract", "e", True, "params changed")})
     assert ("incomplete", name, "run", "") in found(folder, plan)
+
+
+def test_locks_of_states_are_no_states(folder):
+    with held("extract", "made", "tiny", folder=folder / ".probeline/extract/made/tiny"):
+        pass
+    assert [path.name for path in (folder / ".probeline/extract/made").iterdir()] == ["tiny.lock"]
+    assert found(folder) == []
 
 
 def test_marks_of_snakemake(folder):

@@ -29,10 +29,10 @@ def states(folder: Path, pending: bool) -> Iterator[Finding]:
 
 
 def _deepest(folder: Path) -> Iterator[Path]:
-    """The topmost folders that hold files, those of all stages; not the home of the lock."""
+    """The topmost folders that hold files, those of all stages; locks are no state, they stay."""
     for path in folder.iterdir():
         if path.is_dir():
-            if any(inside.is_file() for inside in path.iterdir()):
+            if any(inside.is_file() and inside.suffix != ".lock" for inside in path.iterdir()):
                 yield path
             else:
                 yield from _deepest(path)
