@@ -6,7 +6,9 @@ to another file, take its values from one, or claim terabytes that nobody has st
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -17,6 +19,23 @@ _LONGEST = 64  # characters of a text among many
 
 class NotPlain(ValueError):
     """A file that is no plain HDF5 of ours: its values are elsewhere, or none at all."""
+
+
+def put_attributes(file: h5py.File, values: Mapping) -> None:
+    """Write attributes that `attributes` can read; lists and mappings as JSON.
+
+    Raises
+    ------
+    TypeError
+        If a value is neither text, a number, a list nor a mapping.
+    """
+    attrs = file.attrs  # made anew each time it is asked for
+    for name, value in values.items():
+        if isinstance(value, dict | list):
+            value = json.dumps(value)
+        if not isinstance(value, str | int | float | np.number | np.bool_):
+            raise TypeError(f"attribute '{name}' is to be {type(value).__name__}, not one value")
+        attrs[name] = value
 
 
 def attributes(file: h5py.File) -> dict:

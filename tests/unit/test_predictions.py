@@ -81,6 +81,16 @@ def test_round_trip(tmp_path, kind, level):
         assert task.score(split, read.of(split)) == task.score(split, logits[task.rows[split]])
 
 
+def test_lists_are_read_back_and_what_cannot_be_is_not_written(tmp_path):
+    path = tmp_path / "stc.h5"
+    write_predictions(path, *some_task("multilabel"), META | {"threshold": [0.5, -1.25, 0.0]})
+    assert read_predictions(path).meta["threshold"] == [0.5, -1.25, 0.0]
+    for value in (np.zeros(3), None, ("a", "b")):
+        with pytest.raises(TypeError, match="attribute 'extra' is to be"):
+            write_predictions(path, *some_task("multilabel"), META | {"extra": value})
+    assert read_predictions(path).meta["threshold"] == [0.5, -1.25, 0.0]
+
+
 def test_logits_of_every_row_of_a_shard(tmp_path):
     dataset = dataset_of({"train": 9, "validation": 4, "test": 5})
     X = np.random.default_rng(1).normal(size=(18, 3)).astype(np.float32)

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from probeline import hdf5
 from probeline.activations.shards import (
     INDEX,
     REMEDY,
     Shard,
     open_part,
     open_shard,
-    put_attributes,
     row_hash,
 )
 from probeline.errors import ProbelineError
@@ -194,7 +194,7 @@ def write_index(path: Path, parts: Sequence[str]) -> dict:
         ],
     }
     with sealing(path) as file:
-        put_attributes(file, meta)
+        hdf5.put_attributes(file, meta)
     return meta
 
 

@@ -124,7 +124,7 @@ class ShardWriter:
         }
         made = h5py.File(path, "w", locking=use_locks(), userblock_size=BLOCK)
         with _writing(path), made as file:
-            put_attributes(file, attributes)
+            hdf5.put_attributes(file, attributes)
             _reserve(file, _CHECKSUMS, (-(-rows // block),), "<u4")
             _reserve(file, _DATASET, (rows, width), storage_dtype)
         unfinished(path)
@@ -171,13 +171,6 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> 
     layout.set_obj_track_times(False)  # same content, same bytes
     kind = h5py.h5t.py_create(np.dtype(dtype))
     h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), layout)
-
-
-def put_attributes(file: h5py.File, attributes: Mapping) -> None:
-    """Write attributes, mappings and lists as JSON."""
-    attrs = file.attrs  # made anew each time it is asked for
-    for name, value in attributes.items():
-        attrs[name] = json.dumps(value) if isinstance(value, dict | list) else value
 
 
 def _write_at(handle, place: int, values: np.ndarray) -> None:

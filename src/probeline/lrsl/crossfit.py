@@ -155,8 +155,7 @@ def write_crossfit(
     with sealing(path) as file:
         file["row"], file["fold"] = task.rows["train"], fold
         file.create_dataset("logits", data=logits)
-        file.attrs.update(meta)
-        file.attrs["labels"] = json.dumps(list(task.labels))
+        hdf5.put_attributes(file, {**meta, "labels": list(task.labels)})
         file.attrs.update(
             kind="crossfit",
             dataset=dataset.name,

@@ -38,8 +38,7 @@ def write_probe(path: str | os.PathLike, probe: Probe, meta: Mapping) -> None:
             if field.name == "class_weight":
                 values = [value or "none" for value in values]
             file[f"path/{field.name}"] = values
-        for key, value in meta.items():
-            file.attrs[key] = json.dumps(value) if isinstance(value, list | dict) else value
+        hdf5.put_attributes(file, meta)
         file.attrs.update(
             format=PROBE_FORMAT,
             chosen=probe.chosen,

@@ -42,6 +42,7 @@ class Predictions:
     logits : ndarray of float32, shape (n, K)
     labels : list of str
     meta : dict
+        What was given on writing; `threshold` as a list where each label has its own.
     """
 
     rows: np.ndarray
@@ -90,7 +91,7 @@ def write_predictions(
     logits : ndarray, shape (rows, 1 or K)
         Of all rows, also of those where the task is not defined.
     meta : mapping
-        Plain values: model, method, variant.
+        Plain values: model, method, variant; lists and mappings are stored as JSON.
     """
     defined = np.zeros(dataset.rows, dtype=bool)
     defined[np.concatenate([task.rows[split] for split in SPLITS])] = True
@@ -102,9 +103,7 @@ def write_predictions(
         file["row"], file["split"] = np.arange(dataset.rows), codes
         file["defined"] = defined
         file.create_dataset("logits", data=values.astype(np.float32, copy=False))
-        file.attrs.update(meta)
-        file.attrs["labels"] = json.dumps(list(task.labels))
-        file.attrs["splits"] = json.dumps(list(SPLITS))
+        hdf5.put_attributes(file, {**meta, "labels": list(task.labels), "splits": list(SPLITS)})
         file.attrs.update(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
@@ -131,6 +130,8 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
                 raise ProbelineError(f"{path}: not complete predictions of this version; delete it")
             splits = np.array(json.loads(meta.pop("splits")), dtype=str)
             labels = list(map(str, json.loads(meta.pop("labels"))))
+            if isinstance(meta.get("threshold"), str):
+                meta["threshold"] = json.loads(meta["threshold"])
             found = Predictions(
                 rows=hdf5.dataset(file, "row", "i", 1)[:],
                 split=splits[hdf5.dataset(file, "split", "i", 1)[:]],
