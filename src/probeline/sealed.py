@@ -60,6 +60,12 @@ def unfinished(path: Path) -> None:
         handle.write(UNFINISHED.ljust(BLOCK, b"\0"))
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is marked as being written."""
+    with explained(path), path.open("rb", buffering=0) as handle:
+        return handle.read(BLOCK).startswith(UNFINISHED)
+
+
 def check_seal(path: Path, what: str, remedy: str) -> tuple[int, int] | None:
     """Compare a file with its seal.
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 from tiny_datasets import write_texts
 from tiny_models import SENTENCES, build
@@ -20,6 +21,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from probeline.activations.extract import extract
 from probeline.activations.shards import open_shard
+from probeline.errors import ProbelineError
 
 TEXTS = [f"{first} {second}" for first in SENTENCES for second in SENTENCES for _ in range(2)]
 BLOCK = 8
@@ -255,6 +257,54 @@ def test_shards_that_are_deleted_come_back_without_a_forward_pass(inputs, undist
     run(inputs, tmp_path)
     assert shard_bytes(tmp_path) == undisturbed
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("where", ["rows", "header"])
+def test_a_damaged_shard_does_not_come_back_from_the_state(inputs, undisturbed, tmp_path, where):
+    """One file with two names: what is deleted in one folder is damaged in the other, too."""
+    run(inputs, tmp_path, keep_state=True)
+    shard = tmp_path / "out" / "hidden.max.01.h5"
+    with h5py.File(shard) as file:
+        place = file["activations"].id.get_offset() + 5 if where == "rows" else 700
+    with shard.open("r+b") as handle:
+        handle.seek(place)
+        byte = handle.read(1)[0]
+        handle.seek(place)
+        handle.write(bytes([byte ^ 4]))
+    with pytest.raises(ProbelineError, match="delete it and run"), open_shard(shard) as opened:
+        opened.check()
+    shard.unlink()
+    run(inputs, tmp_path, keep_state=True)
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+def test_finished_shards_whose_journal_is_cut_are_begun_anew(inputs, undisturbed, tmp_path):
+    run(inputs, tmp_path, keep_state=True)
+    path = tmp_path / "state" / "journal.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    run(inputs, tmp_path)
+    assert json.loads((tmp_path / "out" / "timing.json").read_text())["resumed_blocks"] == 0
+    assert shard_bytes(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, TypeError])
+def test_an_unfinished_shard_broken_in_any_way_is_begun_anew(
+    inputs, undisturbed, tmp_path, error, monkeypatch
+):
+    """As HDF5 raises them of broken metadata, on opening a dataset or an attribute."""
+    assert interrupted(inputs, tmp_path) > 0
+    find, raised = h5py.Group.__getitem__, []
+
+    def broken(group, name):
+        if not raised:
+            raised.append(name)
+            raise error("broken")
+        return find(group, name)
+
+    monkeypatch.setattr(h5py.Group, "__getitem__", broken)
+    run(inputs, tmp_path)
+    assert raised == ["activations"]
+    assert shard_bytes(tmp_path) == undisturbed
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV])

@@ -6,7 +6,8 @@
     journal.jsonl    one line per complete block, written when its rows are on the disk
 
 Killed at any moment, an extraction loses the block it was in: rows of blocks that the journal does
-not name are written again. A state about other settings is thrown away.
+not name are written again. A state about other settings is thrown away, and so is one with a
+finished shard that is damaged: such a shard is also what stands in the target folder.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from probeline.activations.shards import ShardWriter, open_part, open_shard
+from probeline.activations.shards import REMEDY, ShardWriter, open_part, open_shard
 from probeline.errors import ProbelineError
 from probeline.files import explained, read_json, replacing, write_json
+from probeline.sealed import is_unfinished, understood
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +85,12 @@ class State:
         self._journal = folder / "journal.jsonl"
         self._lengths = folder / "lengths.i32"
         self._writers: dict[str, ShardWriter] = {}
+        self._finished: list[str] = []
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future | None = None
-        if not self._resume(settings):
+        if not self._resume(settings, -(-rows // block)):
+            self._writers.clear()
+            self._finished.clear()
             self._begin(settings, widths, rows, storage_dtype, metas, block)
         self.done = self._read_journal()
 
@@ -139,18 +144,17 @@ class State:
         return np.fromfile(self._lengths, dtype="<i4")
 
     def bytes_on_disk(self) -> int:
-        """Bytes that the unfinished shards already take (holes not counted)."""
-        return sum(
-            getattr(writer.path.stat(), "st_blocks", 0) * 512 for writer in self._writers.values()
-        )
+        """Bytes that the shards of this folder already take (holes not counted)."""
+        paths = [self._path(name) for name in (*self._writers, *self._finished)]
+        return sum(getattr(path.stat(), "st_blocks", 0) * 512 for path in paths)
 
     def finish(self) -> None:
         """Mark every shard complete, then put all of them into the target folder."""
         self.settle()
         for writer in self._writers.values():
             writer.finish()
-        for name, writer in self._writers.items():
-            _place(writer.path, self.target / name)
+        for name in (*self._writers, *self._finished):
+            _place(self._path(name), self.target / name)
 
     def close(self) -> None:
         """Leave the state folder to be taken up again."""
@@ -161,7 +165,10 @@ class State:
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _resume(self, settings: Mapping) -> bool:
+    def _path(self, name: str) -> Path:
+        return self.folder / "shards" / name
+
+    def _resume(self, settings: Mapping, blocks: int) -> bool:
         """Take up what is in the folder if it is about `settings` and whole."""
         try:
             known = read_json(self.folder / "settings.json")
@@ -175,22 +182,33 @@ class State:
             return False
         try:
             for name in self.names:
-                path = self.folder / "shards" / name
-                # A run killed while it moved finished shards has left some at their place.
-                if path.exists() or not self._at_target(name):
-                    self._writers[name] = ShardWriter(path)
-        except (ProbelineError, OSError, KeyError) as error:
+                self._take_up(name)
+            done = len(self._read_journal())
+            if len(self._writers) < len(self.names) and done < blocks:
+                raise ProbelineError(
+                    f"{self._journal}: names {done} of {blocks} blocks of finished shards"
+                )
+        except (ProbelineError, OSError) as error:
             logger.warning("earlier partial extraction cannot be continued: %s", error)
-            self._writers.clear()
             return False
         return True
 
-    def _at_target(self, name: str) -> bool:
-        try:
-            with self._opener(self.target / name, {"extraction": self.hash}):
-                return True
-        except ProbelineError:
-            return False
+    def _take_up(self, name: str) -> None:
+        path = self._path(name)
+        if not path.exists():
+            # A run killed while it moved finished shards has left some at their place.
+            self._check_finished(self.target / name)
+        elif is_unfinished(path):
+            with understood(path, "an unfinished shard", REMEDY):
+                self._writers[name] = ShardWriter(path)
+        else:
+            self._check_finished(path)
+            self._finished.append(name)
+
+    def _check_finished(self, path: Path) -> None:
+        """Read all of a shard: to finish it again would hide what has happened to it since."""
+        with self._opener(path, {"extraction": self.hash}) as shard:
+            shard.check()
 
     def _begin(self, settings, widths, rows, storage_dtype, metas, block) -> None:
         with explained(self.folder):
@@ -200,7 +218,7 @@ class State:
             np.zeros(rows, dtype="<i4").tofile(self._lengths)
         for name, width in widths.items():
             meta = {**metas[name], "extraction": self.hash}
-            path = self.folder / "shards" / name
+            path = self._path(name)
             self._writers[name] = ShardWriter.create(path, rows, width, storage_dtype, meta, block)
         write_json(self.folder / "settings.json", settings)
 
