@@ -30,7 +30,9 @@ def plan(tmp_path, monkeypatch, kind):
     build(kind, tmp_path / "model")
     (tmp_path / "notes.csv").write_text(NOTES)
 
-    def planned(finetune=None, texts=None, baselines=("finetune", "label-tokens"), **section):
+    def planned(
+        finetune=None, texts=None, baselines=("finetune", "label-tokens"), own=None, **section
+    ):
         entry = {"loader": "csv", "path": "notes.csv"}
         entry["splits"] = {"validation": 0.2, "test": 0.2}
         return load_plan(
@@ -40,7 +42,7 @@ def plan(tmp_path, monkeypatch, kind):
                 "datasets": {"d": entry | ({"label_texts": texts} if texts else {})},
                 "baselines": list(baselines),
                 "finetune": finetune or {},
-                "label_tokens": section,
+                "label_tokens": section | ({"finetune": own} if own else {}),
                 "lrsl": {
                     "sources": [one for one in baselines if one == "label-tokens"],
                     "embedder": "./model",
@@ -95,6 +97,13 @@ def test_params_hold_what_decides_and_no_more(plan):
     assert params(dropout=0.3) != same
     aside = plan(finetune={"checkpoint_minutes": 1.0}).label_token_aside()
     assert aside == {"checkpoint_minutes": 1.0, "report_to": []}
+
+
+def test_what_leaves_trials_as_they_are_is_that_of_their_own_training(plan):
+    found = plan(finetune={"checkpoint_minutes": 1.0}, own={"checkpoint_minutes": 2.0})
+    for classifier, minutes in (("finetune", 1.0), ("label-tokens-mix", 2.0)):
+        options = found.search_aside(classifier)["options"]
+        assert options == {"checkpoint_minutes": minutes, "report_to": []}
 
 
 def read_kind(section: dict):

@@ -35,10 +35,12 @@ WILDCARDS = {
     "extract": {"dataset": "d", "model": "m"},
     "finetune": {**PLACE, "seed": "1"},
     "icl": {**PLACE, "seed": "1"},
+    "label_attention": {**PLACE, "init": "mix", "seed": "1"},
     "label_tokens": {**PLACE, "init": "mix", "seed": "1"},
     "layers": PLACE,
     "predictions": {**PLACE, "method": "stc"},
     "probes": {**PLACE, "names": ["ffn.{pooling}.01.h5"], "pooling": "max"},
+    "regular": {**PLACE, "seed": "1"},
     "rerank": {**PLACE, "source": "stc", "seed": "1"},
     "search": {**PLACE, "classifier": "finetune", "worker": "0"},
     "summary": {},
@@ -91,6 +93,17 @@ def test_every_need_of_a_rule_is_tested_here():
     assert used == set(WILDCARDS)
 
 
+def test_every_rule_says_what_it_needs_or_runs_where_snakemake_does():
+    text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    rules = re.split(r"^ *rule\b", text, flags=re.MULTILINE)[1:]
+    assert len(rules) > 30
+    for rule in rules:
+        if "localrule: True" not in rule:
+            needed = re.search(r" mem_mb=memory\((needs\.\w+)", rule)
+            assert needed, rule
+            assert f" runtime=runtime({needed[1]}" in rule, rule
+
+
 @pytest.mark.parametrize("name", WILDCARDS)
 def test_each_is_known_before_anything_is_made(planned, name):
     need = getattr(planned(), name)(**WILDCARDS[name])
@@ -110,7 +123,11 @@ def test_each_grows_with_the_texts(planned, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["all_probes", "aggregate", "classifier", "embedding", "probes", "tfidf", "zero_shot"]
+    "name",
+    [
+        *("all_probes", "aggregate", "classifier", "embedding", "probes", "tfidf", "zero_shot"),
+        *("label_tokens", "label_attention"),
+    ],
 )
 def test_some_grow_with_the_labels(planned, name):
     needs = planned()
@@ -121,7 +138,11 @@ def test_some_grow_with_the_labels(planned, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["extract", "finetune", "label_tokens", "icl", "search", "aggregate", "classifier"]
+    "name",
+    [
+        *("extract", "finetune", "label_tokens", "label_attention", "regular"),
+        *("icl", "search", "aggregate", "classifier"),
+    ],
 )
 def test_some_grow_with_the_layers_and_the_width(planned, name):
     make(1_000)
@@ -262,6 +283,58 @@ def test_probes_of_one_job(planned):
 
 def test_trials_of_a_search_are_shared(planned):
     make(1_000)
-    searches = [planned(search={"trials": 20, "workers": n}).search(**PLACE) for n in (1, 4)]
+    place = WILDCARDS["search"]
+    searches = [planned(search={"trials": 20, "workers": n}).search(**place) for n in (1, 4)]
     assert searches[0].seconds == pytest.approx(4 * searches[1].seconds)
     assert searches[0].mb == searches[1].mb
+
+
+@pytest.mark.parametrize(
+    ("section", "tokens"),
+    [
+        ({}, 128 + 77),
+        # Each pass reads the whole text: 40 labels and 37.
+        ({"chunk": 40}, 2 * 128 + 77),
+        ({"chunk": 100}, 128 + 77),
+        ({"shortlist": 20}, 128 + 20),
+        ({"shortlist": 20, "chunk": 8}, 3 * 128 + 20),
+    ],
+)
+def test_label_tokens_are_read_with_the_text_in_each_pass(planned, section, tokens):
+    make(1_000, labels=77)
+    needs = planned(label_tokens=section, finetune={"epochs": 3})
+    place = WILDCARDS["label_tokens"]
+    found, regular = needs.label_tokens(**place), needs.regular(**PLACE, seed="1")
+    assert found.seconds == pytest.approx(regular.seconds * tokens / 128)
+    assert regular == needs.finetune(**PLACE, seed="1")
+    # A trial trains what is searched for.
+    search = {"classifiers": ["finetune", "label-tokens"], "trials": 6, "workers": 2}
+    search["space"] = {"epochs": None}
+    needs = planned(label_tokens=section, finetune={"epochs": 3}, search=search)
+    trials = needs.search(**PLACE, classifier="label-tokens-mix", worker="0")
+    assert trials.seconds == pytest.approx(3 * found.seconds)
+
+
+def test_trainings_with_labels_as_tokens_have_settings_of_their_own(planned):
+    make(1_000)
+    search = {"trials": 4, "workers": 1, "space": {"epochs": None}}
+    own = {"epochs": 9, "checkpoint_minutes": 2}
+    needs = planned(finetune={"epochs": 3}, label_tokens={"finetune": own}, search=search)
+    place = {**PLACE, "seed": "1"}
+    # Three passes an epoch, and two that only look.
+    assert needs.regular(**place).seconds == pytest.approx(
+        needs.finetune(**place).seconds * (3 * 9 + 2) / (3 * 3 + 2)
+    )
+    found = needs.label_tokens(**place, init="mix").seconds
+    trials = needs.search(**PLACE, classifier="label-tokens-cls", worker="0")
+    assert trials.seconds == pytest.approx(4 * found)
+
+
+def test_what_shows_attention_holds_a_shortlist_s_classifier_too(planned):
+    make(1_000, labels=20)
+    place = WILDCARDS["label_attention"]
+    alone, two = (
+        planned(label_tokens={"shortlist": count}).label_attention(**place) for count in (None, 20)
+    )
+    parameters = 12 * (4 * 768**2 + 3 * 768 * 3072) + 2 * 30522 * 768
+    assert two.mb - alone.mb == pytest.approx(1.3 * 4 * parameters / 1e6)

@@ -101,6 +101,19 @@ def test_the_same_work_several_times():
     assert (need.mb, need.seconds, need.gpu) == (100, 21, True)
 
 
+def test_attention_by_hand():
+    # Twelve layers of twelve heads, 20 texts of 128 tokens and 77 labels.
+    need = resources.attention(12, 768, 128, 77, 20)
+    table = 20 * 77 * 128
+    assert need.mb == pytest.approx((8 * 144 * 205**2 + 200 * table) / 1e6)
+    assert need.seconds == pytest.approx(2e-6 * table)
+
+
+def test_things_done_together():
+    need = resources.together([Need(100, 7), Need(50, 3, gpu=True)])
+    assert (need.mb, need.seconds, need.gpu) == (150, 10, True)
+
+
 # More work, never less memory or time
 
 COUNT = st.integers(1, 10**6)
@@ -113,6 +126,7 @@ KINDS = {
     "tables": [COUNT, SMALL, SMALL],
     "extraction": [COUNT, BYTES, COUNT, BYTES, COUNT, SMALL, SMALL],
     "scoring": [COUNT, BYTES, COUNT, SMALL],
+    "attention": [SMALL, SMALL, SMALL, SMALL, COUNT],
     "training": [COUNT, COUNT, SMALL, st.integers(0, 10)],
     "probes": [COUNT, WIDTHS, SMALL, SMALL],
     "batched_probes": [COUNT, WIDTHS, SMALL, SMALL],

@@ -93,7 +93,8 @@ rule label_attention:
     threads: 4
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(needs.label_attention),
+        runtime=runtime(needs.label_attention),
     params:
         lambda wildcards: plan.label_attention_params(wildcards.model),
     script:
@@ -120,7 +121,8 @@ rule regular:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=memory(needs.regular),
+        runtime=runtime(needs.regular),
     params:
         settings=lambda wildcards: plan.regular_params(
             wildcards.dataset, wildcards.task, wildcards.model
@@ -152,6 +154,7 @@ rule regular_figure:
         png="results/figures/{dataset}/{task}/{model}/regular-{seed}.png",
     log:
         "logs/regular_figure/{dataset}/{task}/{model}/{seed}.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:
@@ -175,6 +178,7 @@ rule label_tokens_table:
         ),
     log:
         "logs/label_tokens_table.log",
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:

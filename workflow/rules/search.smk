@@ -28,7 +28,7 @@ rule search:
             wildcards.dataset, wildcards.task, wildcards.model, wildcards.classifier
         ),
         # A function of the output is no reason to run again.
-        aside=lambda wildcards, output: plan.search_aside(),
+        aside=lambda wildcards, output: plan.search_aside(wildcards.classifier),
     script:
         "../scripts/search.py"
 

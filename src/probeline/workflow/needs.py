@@ -8,9 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from probeline.activations.names import parse_name
+from probeline.config import LABEL_TOKENS
 from probeline.errors import ProbelineError
 from probeline.models.reference import ModelShape, read_config, read_shape, resolve
 from probeline.workflow import resources
+from probeline.workflow.label_tokens import described
 from probeline.workflow.plan import Plan
 from probeline.workflow.resources import Need
 
@@ -124,21 +126,55 @@ class Needs:
         return self._training(dataset, model, self._config.section("finetune"))
 
     def label_tokens(self, dataset: str, task: str, model: str, **_: str) -> Need:
+        tokens = self._tokens_with_labels(dataset, task, model)
+        return self._training(dataset, model, self._config.label_token_training(), tokens)
+
+    def regular(self, dataset: str, task: str, model: str, **_: str) -> Need:
         return self._training(dataset, model, self._config.label_token_training())
 
-    def search(self, dataset: str, task: str, model: str, **_: str) -> Need:
+    def label_attention(self, dataset: str, task: str, model: str, **_: str) -> Need:
+        """A trained model, and what makes its shortlists, read some of the texts."""
+        rows, section = self.rows(dataset), self._config.label_tokens
+        labels, texts = self._labels_read(dataset, task), min(section.attention, rows)
+        models = 1 if section.shortlist is None else 2
+        parameters, tokens = models * self.parameters(model), self.tokens(model)
+        read = self._tokens_with_labels(dataset, task, model)
+        shape = self._shape(model)
+        needs = [
+            resources.scoring(parameters, 4, texts, read, self._gpu(model)),
+            resources.attention(shape.layers, self._widths(shape)[0], tokens, labels, texts),
+            # The dataset and the logits of all of it.
+            resources.reading(rows, 1_000 + self.classes(dataset, task)),
+        ]
+        return resources.together(needs)
+
+    def _labels_read(self, dataset: str, task: str) -> int:
+        """Labels that are read of a text."""
+        classes = self.classes(dataset, task)
+        return min(self._config.label_tokens.shortlist or classes, classes)
+
+    def _tokens_with_labels(self, dataset: str, task: str, model: str) -> int:
+        """The most tokens that are read of a text: in each pass all of it and some labels."""
+        labels = self._labels_read(dataset, task)
+        passes = -(-labels // min(self._config.label_tokens.chunk or labels, labels))
+        return passes * self.tokens(model) + labels
+
+    def search(self, dataset: str, task: str, model: str, classifier: str, **_: str) -> Need:
         search = self._config.section("search")
-        options = self._config.section("finetune")
+        options = self._plan.training_of(classifier)
         epochs = search["space"].get("epochs") or options["epochs"]
         options["epochs"] = _largest(epochs)
-        one = self._training(dataset, model, options)
+        labelled = described(classifier)["method"] == LABEL_TOKENS
+        tokens = self._tokens_with_labels(dataset, task, model) if labelled else None
+        one = self._training(dataset, model, options, tokens)
         return resources.times(one, -(-search["trials"] // search["workers"]))
 
-    def _training(self, dataset: str, model: str, options: dict) -> Need:
+    def _training(self, dataset: str, model: str, options: dict, tokens: int | None = None) -> Need:
+        """Of a text, `tokens` are read; by default those it may have itself."""
         return resources.training(
             self.parameters(model),
             self.rows(dataset),
-            self.tokens(model),
+            self.tokens(model) if tokens is None else tokens,
             options["epochs"],
             self._gpu(model),
             adapters=options["lora"] is not None,

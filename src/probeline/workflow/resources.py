@@ -113,6 +113,21 @@ def scoring(parameters: int, bytes_per_parameter: int, rows: int, tokens: int, g
     return Need(TORCH_MB + mb, forward_seconds(parameters, rows, tokens, gpu), gpu)
 
 
+def attention(layers: int, width: int, tokens: int, labels: int, texts: int) -> Need:
+    """Attention weights of every layer and head, text by text, and a table of what labels look at.
+
+    Parameters
+    ----------
+    width : int
+        Of the model; 64 of it are taken to be a head.
+    tokens, labels : int
+        The most of one text.
+    """
+    weights = layers * -(-width // 64) * (tokens + labels) ** 2
+    table = texts * labels * tokens
+    return Need((8 * weights + 200 * table) / _MB, 2e-6 * table)
+
+
 def training(
     parameters: int, rows: int, tokens: int, epochs: float, gpu: bool, adapters: bool = False
 ) -> Need:
@@ -163,6 +178,12 @@ def grid(rows: int, columns: int, classes: int, points: int) -> Need:
 def times(need: Need, factor: float) -> Need:
     """The same work several times over, in the same memory."""
     return Need(need.mb, factor * need.seconds, need.gpu)
+
+
+def together(needs: Sequence[Need]) -> Need:
+    """Several things by one job, each with its memory until the end."""
+    mb, seconds = (sum(getattr(need, key) for need in needs) for key in ("mb", "seconds"))
+    return Need(mb, seconds, any(need.gpu for need in needs))
 
 
 def _matrix_mb(rows: int, columns: int) -> float:

@@ -84,16 +84,21 @@ class Searches(LabelTokenRuns):
         """The training's settings, and what else decides the classifier."""
         series = described(classifier).get("series")
         if series is None:
-            return self.config.section("finetune"), {}
+            return self.training_of(classifier), {}
         params = self.label_token_params(dataset, task, model, series)
         more = {
             "label_tokens": params["label_tokens"],
             "label_tokens_version": versions.LABEL_TOKENS,
         }
-        return self.config.label_token_training(), more
+        return self.training_of(classifier), more
 
-    def search_aside(self) -> dict:
+    def training_of(self, classifier: str) -> dict:
+        """The settings of the training that a study starts from."""
+        labelled = described(classifier)["method"] == LABEL_TOKENS
+        return self.config.label_token_training() if labelled else self.config.section("finetune")
+
+    def search_aside(self, classifier: str) -> dict:
         """What leaves every trial as it is."""
-        options = self.config.section("finetune")
+        options = self.training_of(classifier)
         found = {key: options[key] for key in ASIDE}
         return {"options": found, "workers": self.config.search.workers}
