@@ -722,6 +722,82 @@ CLASSIFIERS = [
 ]
 
 
+# --- fine-tuned models
+
+
+def fine_tuned(change: Callable[[dict], object]):
+    """Read the folder of a tiny fine-tuned model after `change` of its training.json."""
+
+    def use(folder: Path):
+        from probeline.classifier import load
+
+        training = {
+            "labels": ["a", "b", "c"],
+            "multilabel": True,
+            "found": {"threshold": [0.5] * 3},
+        }
+        training |= {"settings": {"max_length": 16, "pair": False}}
+        write_trained(folder)
+        training = change(training) or training
+        (folder / "training.json").write_text(json.dumps(training))
+        return load(folder, device="cpu").predict("a text")
+
+    return use
+
+
+def write_trained(folder: Path) -> None:
+    from tiny_models import TINY, tokenizer
+    from transformers import BertForSequenceClassification
+
+    config = TINY["bert"].config()
+    config.num_labels = 3
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer(TINY["bert"].style).save_pretrained(folder)
+
+
+def edit_training(*path: str, to: object):
+    return lambda training: edit(*path, to=to)(training, {})
+
+
+NOT_TRAINED = "not that of a fine-tuned model"
+TRAINED = [
+    Bad("Fine-tuned", "a list", NOT_TRAINED, fine_tuned(lambda training: [training])),
+    *(
+        Bad("Fine-tuned", what, NOT_TRAINED, fine_tuned(edit_training(*path, to=value)))
+        for what, path, value in (
+            ("labels that are a text", ["labels"], "abc"),
+            ("labels that are numbers", ["labels"], [1, 2, 3]),
+            ("no label", ["labels"], []),
+            ("a label twice", ["labels"], ["a", "b", "a"]),
+            ("several labels, as text", ["multilabel"], "no"),
+            ("settings that are a list", ["settings"], [16]),
+            ("a length that is text", ["settings", "max_length"], "16"),
+            ("a length below nought", ["settings", "max_length"], -1),
+            ("a length without end", ["settings", "max_length"], 10**400),
+            ("pairs that are a number", ["settings", "pair"], 1),
+            ("nothing found", ["found"], None),
+            ("a threshold that is text", ["found", "threshold"], "0.5"),
+            ("a threshold of two labels", ["found", "threshold"], [0.5, 0.5]),
+            ("a threshold in a list of lists", ["found", "threshold"], [[0.5]] * 3),
+            ("a threshold that is no number", ["found", "threshold"], float("nan")),
+            ("a threshold without end", ["found", "threshold"], 10**400),
+        )
+    ),
+    Bad(
+        "Fine-tuned",
+        "a label too many",
+        "the model beside it has 3",
+        fine_tuned(lambda t: t["labels"].append("d") or t["found"].update(threshold=0.5)),
+    ),
+    Bad(
+        "Fine-tuned",
+        "a length above the model's",
+        "the model beside it has room for",
+        fine_tuned(edit_training("settings", "max_length", to=10**6)),
+    ),
+]
+
+
 # --- label texts, texts to classify, configurations
 
 
@@ -826,7 +902,7 @@ REST = [
     ),
 ]
 
-ALL = [*DATASETS, *SCORES, *MODELS, *CLASSIFIERS, *REST]
+ALL = [*DATASETS, *SCORES, *MODELS, *CLASSIFIERS, *TRAINED, *REST]
 
 HEAD = """# Bad inputs
 

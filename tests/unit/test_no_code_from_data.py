@@ -251,6 +251,9 @@ def test_nobody_is_asked(model, answer, monkeypatch):
     training = {"labels": ["a", "b"], "multilabel": False, "settings": {"max_length": 16}}
     training |= {"found": {"threshold": 0.0}}
     (model / "training.json").write_text(json.dumps(training))
+    assert "--trust-remote-code" in refused(TrainedClassifier, model)
+    # Code that lies elsewhere is not asked for.
+    (model / "modeling_mine.py").unlink()
     assert "cannot be loaded" in refused(TrainedClassifier, model)
 
 

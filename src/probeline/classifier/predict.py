@@ -12,6 +12,7 @@ from probeline.activations.features import pooled_features
 from probeline.classifier.answers import answers, check_texts
 from probeline.classifier.folder import MANIFEST, read_head
 from probeline.classifier.trained import TrainedClassifier
+from probeline.classifier.trust import check_trust
 from probeline.errors import ProbelineError
 from probeline.finetune.output import TRAINING
 from probeline.label_tokens.shortlist import FIRST_STAGE
@@ -57,7 +58,7 @@ def load(
             )
         first = Path(folder) / FIRST_STAGE
         ranking = Classifier(first, device, False, trust_remote_code) if first.is_dir() else None
-        return TrainedClassifier(folder, device, ranking)
+        return TrainedClassifier(folder, device, ranking, trust_remote_code)
     return Classifier(folder, device, rerank, trust_remote_code)
 
 
@@ -93,7 +94,8 @@ class Classifier:
         self.multilabel: bool = self.manifest["multilabel"]
         self.depth: int = self._head.depth
         model = dict(self.manifest["model"])
-        _check_trust(folder, model, trust_remote_code)
+        if model["trust_remote_code"]:
+            check_trust(folder, model["path"], trust_remote_code)
         for key in ("path", "tokenizer"):
             # What lies in the folder itself; a hub id or package never starts with a dot.
             if (model[key] or "").startswith("./"):
@@ -184,15 +186,6 @@ class Classifier:
         found = answers(self.labels, self.multilabel, logits, self._probabilities(logits))
         for answer, hard in zip(found, reranked.tolist(), strict=True):
             yield answer if self.reranker is None else answer | {"reranked": hard}
-
-
-def _check_trust(folder: str | os.PathLike, model: dict, trusted: bool) -> None:
-    """Whoever made the folder has not the say on what runs here."""
-    if model["trust_remote_code"] and not trusted:
-        raise ProbelineError(
-            f"{folder}: its model runs Python code of its own, from {model['path']}; read that, "
-            "and if you trust it give --trust-remote-code (in Python trust_remote_code=True)"
-        )
 
 
 def _reranker(

@@ -15,8 +15,9 @@ import torch
 import probeline.label_tokens  # noqa: F401 - transformers then knows what it has to load
 from probeline.activations.batching import tokenize
 from probeline.classifier.answers import answers, check_texts
+from probeline.classifier.training import Training, read_training
+from probeline.classifier.trust import carries_code, check_trust
 from probeline.errors import ProbelineError
-from probeline.files import read_json
 from probeline.finetune.logits import logits_of
 from probeline.finetune.lora import ADAPTER
 from probeline.finetune.output import TRAINING
@@ -33,7 +34,7 @@ from probeline.models.load import (
     quiet,
     reason,
 )
-from probeline.models.reference import ModelShape, ModelSource
+from probeline.models.reference import ModelShape, ModelSource, max_positions
 from probeline.models.weights import weight_files
 from probeline.probe.losses import sigmoid, softmax
 
@@ -55,6 +56,8 @@ class TrainedClassifier:
     device : 'auto', 'cpu', 'cuda' or 'mps'
     first : Ranking, optional
         What makes the shortlists of labels, for a classifier that has them.
+    trust_remote_code : bool
+        Whether a model with Python code of its own may run it.
 
     Attributes
     ----------
@@ -66,28 +69,23 @@ class TrainedClassifier:
     Raises
     ------
     ProbelineError
-        If the folder holds adapters alone, or cannot be read.
+        If the folder holds adapters alone, or cannot be read; if its model has code of its own,
+        which is not trusted.
     """
 
     def __init__(
-        self, folder: str | os.PathLike, device: str = "auto", first: Ranking | None = None
+        self,
+        folder: str | os.PathLike,
+        device: str = "auto",
+        first: Ranking | None = None,
+        trust_remote_code: bool = False,
     ):
         folder = Path(folder)
-        self.manifest = read_json(folder / TRAINING)
-        try:
-            self.labels: list[str] = self.manifest["labels"]
-            self.multilabel: bool = self.manifest["multilabel"]
-            settings = self.manifest["settings"]
-            length, threshold = settings["max_length"], self.manifest["found"]["threshold"]
-            # Not in folders of earlier versions: any texts are taken then.
-            self._pair: bool | None = settings.get("pair")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ProbelineError(
-                f"{folder / TRAINING}: not that of a fine-tuned model ({type(error).__name__}: "
-                f"{error}); copy the folder again"
-            ) from None
-        self._threshold = np.asarray(threshold, np.float32)
-        self._model = _load(folder, length, device)
+        training = read_training(folder)
+        self.manifest = training.manifest
+        self.labels, self.multilabel = training.labels, training.multilabel
+        self._pair, self._threshold = training.pair, training.threshold
+        self._model = _load(folder, training, device, trust_remote_code)
         self._first, self._listed = first, getattr(self._model.body.config, "shortlist", None)
         if self._listed is not None and (first is None or first.labels != self.labels):
             raise ProbelineError(
@@ -169,18 +167,23 @@ class TrainedClassifier:
         return list(answers(self.labels, self.multilabel, logits, self._probabilities(logits)))
 
 
-def _load(folder: Path, max_length: int, device: str) -> LoadedModel:
+def _load(folder: Path, training: Training, device: str, trusted: bool) -> LoadedModel:
     if not (folder / "config.json").is_file() and (folder / ADAPTER).is_dir():
         raise ProbelineError(
             f"{folder}: holds adapters alone; train it again with finetune.lora.merge: true"
         )
     where = str(folder)
     weights = weight_files(folder, where)
+    code = carries_code(folder)
+    if code:
+        check_trust(folder, where, trusted)
     on = resolve_device(device)
-    body = _body(folder, where).to(on)
+    body = _body(folder, where, code).to(on)
     config = getattr(body.config, "body", body.config)
     source = ModelSource("folder", where, folder, None)
-    tokenizer, digest = load_tokenizer({"path": where}, source)
+    tokenizer, digest = load_tokenizer({"path": where, "trust_remote_code": code}, source)
+    _check_fit(folder / TRAINING, training, body.config, tokenizer)
+    max_length = training.max_length
     beside = getattr(body.config, "labels_per_pass", 0)
     family = family_of(config.model_type, where)
     return LoadedModel(
@@ -201,7 +204,25 @@ def _load(folder: Path, max_length: int, device: str) -> LoadedModel:
     )
 
 
-def _body(folder: Path, where: str) -> torch.nn.Module:
+def _check_fit(path: Path, training: Training, config, tokenizer) -> None:
+    """Refuse a training.json that is not of this model."""
+    labels, length = len(training.labels), training.max_length
+    if labels != config.num_labels:
+        raise ProbelineError(
+            f"{path}: {labels} labels, the model beside it has {config.num_labels}; copy the "
+            "folder again"
+        )
+    most = max_positions(getattr(config, "body", config).to_dict())
+    taken, special = getattr(config, "positions_taken", 0), tokenizer.num_special_tokens_to_add()
+    if length <= special or (most is not None and length + taken > most):
+        least, most = special + 1, "any number" if most is None else most - taken
+        raise ProbelineError(
+            f"{path}: max_length {length}, the model beside it has room for {least} to {most}; "
+            "copy the folder again"
+        )
+
+
+def _body(folder: Path, where: str, code: bool) -> torch.nn.Module:
     from transformers import AutoModelForSequenceClassification
 
     try:
@@ -212,7 +233,7 @@ def _body(folder: Path, where: str) -> torch.nn.Module:
                 use_safetensors=True,
                 local_files_only=True,
                 # Where nothing is said, transformers asks on standard input, which holds texts.
-                trust_remote_code=False,
+                trust_remote_code=code,
                 output_loading_info=True,
             )
     except ProbelineError:
