@@ -13,6 +13,8 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from probeline.config import read
 from probeline.errors import ProbelineError
@@ -27,6 +29,7 @@ SPACE = {
     "batch_size": [16, 24, 32],
 }
 SETTINGS = {"model": "m"}
+RUNNING = TrialState.RUNNING
 
 
 def hill(trial, params) -> float:
@@ -123,6 +126,30 @@ def test_a_killed_worker_goes_on_as_if_it_had_not_been(tmp_path, number):
     pd.testing.assert_frame_equal(trials_table(study), trials_table(whole))
 
 
+def test_killed_after_any_line_of_the_journal(tmp_path, monkeypatch):
+    """Also after that which makes a trial: it is nobody else's, and must not be lost."""
+    whole = tmp_path / "whole.log"
+    work(open_study(whole, SETTINGS), hill, SPACE, 3)
+    append = JournalFileBackend.append_logs
+    for lines in range(1, len(whole.read_bytes().splitlines()) + 1):
+        journal, left = tmp_path / f"{lines}.log", [lines]
+
+        def killed(self, logs, left=left):
+            append(self, logs)
+            left[0] -= len(logs)
+            if left[0] == 0:
+                raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(JournalFileBackend, "append_logs", killed)
+            work(open_study(journal, SETTINGS), hill, SPACE, 3)
+        study = open_study(journal, SETTINGS)
+        assert work(study, hill, SPACE, 3) == [0, 1, 2]
+        pd.testing.assert_frame_equal(
+            trials_table(study), trials_table(open_study(whole, SETTINGS))
+        )
+
+
 def test_nothing_is_done_again_and_more_can_be_asked_for(journal):
     work(open_study(journal, SETTINGS), hill, SPACE, 5)
     assert work(open_study(journal, SETTINGS), killed_at(-1, None), SPACE, 5) == list(range(5))
@@ -162,13 +189,13 @@ def test_workers_share_a_study(journal, request):
 
 def test_of_two_that_ask_for_the_last_trial_at_once_the_second_does_nothing(journal, monkeypatch):
     first, second = open_study(journal, SETTINGS), open_study(journal, SETTINGS)
-    ask = second.ask
+    add = second.add_trial
 
-    def late():
-        first.ask().set_user_attr("worker", 0)
-        return ask()
+    def late(trial):
+        first.add_trial(optuna.trial.create_trial(state=RUNNING, user_attrs={"worker": 0}))
+        add(trial)
 
-    monkeypatch.setattr(second, "ask", late)
+    monkeypatch.setattr(second, "add_trial", late)
     assert work(second, killed_at(1), SPACE, 1, worker=1, workers=2) == []
     assert work(first, hill, SPACE, 1, worker=0, workers=2) == [0]
     assert list(trials_table(first)["trial"]) == [0]

@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from probeline.activations.state import settings_hash
 from probeline.errors import ProbelineError
@@ -160,8 +160,7 @@ def work(
         _run(study, trial, objective, space, seed, diverged)
         told(trial.number)
     while len(counted(study)) < trials:
-        trial = study.ask()
-        trial.set_user_attr(WORKER, worker)
+        trial = _ask(study, worker)
         # Two workers may have asked for the last one at once.
         if sum(other.number < trial.number for other in counted(study)) >= trials:
             trial.set_user_attr(SURPLUS, True)
@@ -185,6 +184,14 @@ def counted(study: optuna.study.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if SURPLUS not in trial.user_attrs]
 
 
+def _ask(study: optuna.study.Study, worker: int) -> Trial:
+    """A new trial. Its owner is in the line that makes it: no kill can leave it without one."""
+    study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker}))
+    running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    own = [trial for trial in running if trial.user_attrs.get(WORKER) == worker]
+    return _taken_up(study, max(own, key=lambda trial: trial.number))
+
+
 def _left_behind(study: optuna.study.Study, worker: int, workers: int) -> list[Trial]:
     found = []
     for frozen in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
@@ -192,9 +199,13 @@ def _left_behind(study: optuna.study.Study, worker: int, workers: int) -> list[T
         # Those of workers that there are no more fall to the first.
         orphaned = owner is not None and owner >= workers and worker == 0
         if owner == worker or orphaned:
-            # Optuna has no other way to go on with a trial under its own number.
-            found.append(Trial(study, frozen._trial_id))
+            found.append(_taken_up(study, frozen))
     return found
+
+
+def _taken_up(study: optuna.study.Study, trial: FrozenTrial) -> Trial:
+    # Optuna has no other way to go on with a trial under its own number.
+    return Trial(study, trial._trial_id)
 
 
 def _run(
