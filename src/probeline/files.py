@@ -67,6 +67,11 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether `replacing` or `replacing_folder` gives such a name to what is not yet whole."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def remove_leftovers(paths: Iterable[str | os.PathLike]) -> None:
     """Delete what killed processes have left beside `paths`, which nobody else may be writing."""
     names: dict[Path, set[str]] = {}

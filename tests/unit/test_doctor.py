@@ -271,6 +271,33 @@ def test_leftovers(folder):
     assert ("incomplete", name, "run", "") in found(folder, plan)
 
 
+def test_while_a_snakemake_may_be_at_work_nothing_of_its_is_to_be_deleted(folder):
+    temporary = "results/scores/.a.json.0123abcd.tmp"
+    state = ".probeline/extract/made/tiny"
+    (folder / temporary).write_text("{")
+    (folder / state).mkdir(parents=True)
+    (folder / state / "settings.json").write_text("{}")
+    lock = folder / ".snakemake/locks/0.input.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert found(folder) == [
+        ("incomplete", name, "unlock", "") for name in (temporary, ".snakemake/locks", state)
+    ]
+    (command,) = mending(examine(folder, outputs()), outputs(), [])
+    assert command.endswith("--unlock  # if no other snakemake works here")
+    lock.unlink()
+    assert found(folder) == [("incomplete", name, "delete", name) for name in (temporary, state)]
+
+
+@pytest.mark.parametrize("name", [".notes.old", ".draft.tmp", ".a.json.0123abcd.tmp.old"])
+def test_a_hidden_file_of_a_user_is_no_temporary_one(folder, name):
+    path = f"results/scores/{name}"
+    write_text(folder / path, "mine")
+    (finding,) = examine(folder, outputs()).findings
+    assert (finding.kind, finding.path) == ("foreign", path)
+    assert examine(folder, None, "config.yaml: wrong").findings == []
+
+
 def test_locks_of_states_are_no_states(folder):
     with held("extract", "made", "tiny", folder=folder / ".probeline/extract/made/tiny"):
         pass

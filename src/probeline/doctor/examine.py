@@ -16,11 +16,12 @@ from probeline.doctor.findings import (
     STALE,
     Finding,
 )
-from probeline.doctor.leftovers import is_temporary, marks, states
+from probeline.doctor.leftovers import is_locked, marks, states, temporary
 from probeline.doctor.origins import Origins
 from probeline.doctor.planned import FOLLOWS, MISSING, Output
 from probeline.doctor.whole import shard_trouble, trouble
 from probeline.errors import ProbelineError
+from probeline.files import is_temporary
 from probeline.provenance import FOLDER as PROVENANCE
 from probeline.provenance import Written, difference, read_records
 from probeline.sealed import seal_of
@@ -126,12 +127,13 @@ class _Look:
     ):
         self._folder, self._records, self._outputs = folder, records, outputs
         self._origins, self._report = origins, report
+        self._locked = is_locked(folder)
         self._known = {written.output for written in records.values()}
 
     def at(self, path: Path, advance: Callable[[int], object]) -> Iterator[Finding]:
         name = path.relative_to(self._folder).as_posix()
         if is_temporary_part(path, self._folder):
-            yield Finding(INCOMPLETE, name, "temporary file of an interrupted job", DELETE, name)
+            yield temporary(name, self._locked)
             return
         output, foreign = self._output(name), None
         if self._outputs is not None and output is None and path.name not in _JOURNALS:

@@ -9,21 +9,31 @@ from pathlib import Path
 
 from probeline.doctor.findings import DELETE, INCOMPLETE, RUN, UNLOCK, Finding
 
-_TEMPORARY = (".tmp", ".old")
+
+def is_locked(folder: Path) -> bool:
+    """Whether a snakemake works here, or was killed: that it alone can tell."""
+    return any((folder / ".snakemake" / "locks").glob("*"))
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether it is what `probeline.files` writes before it renames."""
-    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+def temporary(name: str, locked: bool) -> Finding:
+    """A file under a name that no finished job leaves."""
+    if locked:
+        reason = "temporary file of an interrupted job, or of one that is at work"
+        return Finding(INCOMPLETE, name, reason, UNLOCK)
+    return Finding(INCOMPLETE, name, "temporary file of an interrupted job", DELETE, name)
 
 
 def states(folder: Path, pending: bool) -> Iterator[Finding]:
     """State folders; `pending` says whether a job is left that may go on from them."""
+    locked = is_locked(folder)
     home = folder / ".probeline"
     for path in sorted(_deepest(home)) if home.is_dir() else ():
         name = path.relative_to(folder).as_posix()
         if pending:
             yield Finding(INCOMPLETE, name, "state of an interrupted job, which goes on", RUN)
+        elif locked:
+            reason = "state of a job that nothing needs, or of one that is at work"
+            yield Finding(INCOMPLETE, name, reason, UNLOCK)
         else:
             yield Finding(INCOMPLETE, name, "state of a job that nothing needs", DELETE, name)
 
@@ -44,7 +54,7 @@ def marks(folder: Path) -> Iterator[Finding]:
         name = _decoded(mark.name)
         if name is not None and (folder / name).exists():
             yield Finding(INCOMPLETE, name, "its job was killed while it wrote", RUN)
-    if any((folder / ".snakemake" / "locks").glob("*")):
+    if is_locked(folder):
         reason = "the lock of another snakemake, or of one that was killed"
         yield Finding(INCOMPLETE, ".snakemake/locks", reason, UNLOCK)
 
