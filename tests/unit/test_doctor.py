@@ -298,8 +298,9 @@ def test_a_hidden_file_of_a_user_is_no_temporary_one(folder, name):
     assert examine(folder, None, "config.yaml: wrong").findings == []
 
 
-def test_locks_of_states_are_no_states(folder):
-    with held("extract", "made", "tiny", folder=folder / ".probeline/extract/made/tiny"):
+def test_locks_of_states_are_no_states(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with held("extract", "made", "tiny"):
         pass
     assert [path.name for path in (folder / ".probeline/extract/made").iterdir()] == ["tiny.lock"]
     assert found(folder) == []
