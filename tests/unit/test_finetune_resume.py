@@ -124,14 +124,18 @@ def test_a_half_written_checkpoint_is_skipped(inputs, undisturbed, tmp_path, mon
     assert what_it_is(model) == what_it_is(undisturbed)
 
 
-def test_a_checkpoint_whose_file_was_cut_is_skipped(tmp_path):
+@pytest.mark.parametrize("damage", [b"1234567", b"123456780", b"12345679", b""])
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_checkpoint_whose_file_is_damaged_is_skipped(tmp_path, damage, reduced):
     checkpoints = Checkpoints(tmp_path / "state", {"seed": 1})
     for step in (3, 5):
         checkpoints.path(step).mkdir()
         (checkpoints.path(step) / "weights.safetensors").write_bytes(b"12345678")
         checkpoints.seal(step, Record(best_step=3))
+    if reduced:
+        checkpoints.reduce()
     assert checkpoints.last()[0] == 5
-    (checkpoints.path(5) / "weights.safetensors").write_bytes(b"1234567")
+    (checkpoints.path(5) / "weights.safetensors").write_bytes(damage)
     assert checkpoints.last()[0] == 3
     assert not checkpoints.path(5).exists()
 

@@ -4,9 +4,9 @@
     checkpoint-{step}/  weights.safetensors (what is trained), optimizer, schedule and random
                         generators as transformers writes them, record.json
 
-record.json is written last, when all else is on the disk, and lists the sizes of the other files:
-a checkpoint without it, or whose files differ from it, was being written when the process was
-killed, and is skipped. A state about other settings is thrown away.
+record.json is written last, when all else is on the disk, and lists size and CRC-32 of the other
+files: a checkpoint without it, or whose files differ from it, was being written when the process
+was killed, or has been damaged since, and is skipped. A state about other settings is thrown away.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 _RECORD = "record.json"
+_CHUNK = 1 << 20
 
 
 class Checkpoints:
@@ -113,14 +115,22 @@ class Checkpoints:
 
 
 def _sealed(record: Record, files: Iterable[Path]) -> dict:
-    return {"record": record.plain(), "sizes": {path.name: path.stat().st_size for path in files}}
+    return {"record": record.plain(), "files": {path.name: _content(path) for path in files}}
+
+
+def _content(path: Path) -> dict:
+    size, crc = 0, 0
+    with path.open("rb", buffering=0) as handle:
+        while chunk := handle.read(_CHUNK):
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+    return {"bytes": size, "crc32": f"{crc:08x}"}
 
 
 def _read(folder: Path) -> Record | None:
     try:
         found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        for name, size in found["sizes"].items():
-            if (folder / name).stat().st_size != size:
+        for name, written in found["files"].items():
+            if _content(folder / name) != written:
                 return None
         return Record(**found["record"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
