@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
@@ -28,6 +29,7 @@ from probeline.data.writing import write_dataset
 from probeline.doctor import doctor, examine
 from probeline.doctor.planned import Output
 from probeline.doctor.report import mending, print_report
+from probeline.doctor.whole import trouble
 from probeline.errors import ProbelineError
 from probeline.files import write_json, write_text
 from probeline.models.weights import files_hash
@@ -173,6 +175,50 @@ def test_damage_of_files_without_a_record(folder):
         path.write_bytes(content[: len(content) // 2])
         assert [finding[:2] for finding in found(folder)] == [("damaged", name)]
         path.write_bytes(content)
+
+
+def zipped(path):
+    np.savez(path.with_suffix(".npz"), np.ones(3))
+    path.with_suffix(".npz").replace(path)
+
+
+def unverifiable(path):
+    """A bit of a value, which the format alone does not tell from another."""
+    table = pa.table({"x": np.arange(1000)})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    flip(path, path.stat().st_size // 2)
+
+
+CRAFTED = [
+    ("results/a.json", lambda path: path.write_text("[" * 100_000)),
+    ("results/a.yaml", lambda path: path.write_text("[" * 100_000)),
+    ("results/a.npy", lambda path: path.write_bytes(b"PK\3\4" + b"nothing")),
+    ("results/a.npy", zipped),
+    ("results/a.npy", lambda path: path.write_bytes(NPY % b"'shape': (10**15,)")),
+    ("results/a.npy", lambda path: path.write_bytes(NPY % b"'shape': (1000000000000000,)")),
+    ("results/a.parquet", unverifiable),
+]
+NPY = b"\x93NUMPY\1\0\x60\0{'descr': '<i4', 'fortran_order': False, %-52s}\n"
+
+
+@pytest.mark.parametrize(("name", "write"), CRAFTED)
+def test_a_file_that_is_made_to_break_its_reader_is_damaged(folder, name, write):
+    write(folder / name)
+    (finding,) = examine(folder, None, "config.yaml: wrong").findings
+    assert (finding.kind, finding.path) == ("damaged", name) and finding.reason
+
+
+def test_a_shard_that_another_process_has_locked(folder, monkeypatch):
+    monkeypatch.setenv("PROBELINE_HDF5_LOCKING", "1")
+    with (folder / SHARD).open("rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        (finding,) = examine(folder, outputs()).findings
+    assert finding.reason == "locked by another process that writes it"
+
+
+def test_an_array_without_values_is_whole(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(0, "i4"))
+    assert trouble(tmp_path / "a.npy") is None
 
 
 def test_a_valid_file_in_the_place_of_another(folder):

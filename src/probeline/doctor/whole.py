@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
@@ -34,9 +33,12 @@ def trouble(path: Path) -> str | None:
         with refused(path):
             check(path)
     except ProbelineError as error:
-        return str(error).removeprefix(f"{path}: ").rpartition("; ")[0] or str(error)
-    except (OSError, EOFError, ValueError, pa.ArrowException, yaml.YAMLError, csv.Error) as error:
-        return f"cannot be read ({' '.join(str(error).split())})"
+        return _without_remedy(str(error).removeprefix(f"{path}: "))
+    except MemoryError:
+        raise
+    # As many kinds as there are ways to be broken.
+    except Exception as error:
+        return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
     return None
 
 
@@ -53,8 +55,13 @@ def shard_trouble(path: Path, part: bool, advance: Callable[[int], object]) -> s
             row = size / shard.rows
             shard.check(lambda rows: advance(int(rows * row)))
     except ProbelineError as error:
-        return str(error).removeprefix(f"{path}: ").removeprefix("damaged: ").rpartition("; ")[0]
+        return _without_remedy(str(error).removeprefix(f"{path}: ").removeprefix("damaged: "))
     return None
+
+
+def _without_remedy(message: str) -> str:
+    """The doctor has remedies of its own. Some messages end without one."""
+    return message.rpartition("; ")[0] or message
 
 
 def _hdf5(path: Path) -> None:
@@ -67,11 +74,12 @@ def _json(path: Path) -> None:
 
 
 def _npy(path: Path) -> None:
-    np.load(path, allow_pickle=False)
+    # Not `load`, which takes other formats too, and room for as many values as the file claims.
+    np.lib.format.open_memmap(path, "r")
 
 
 def _parquet(path: Path) -> None:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for _ in file.iter_batches():
             pass
 
