@@ -81,6 +81,15 @@ def test_it_comes_near_to_the_best(journal):
     assert found["importance"].sum() == pytest.approx(1)
 
 
+def test_importance_is_that_of_ped_anova(journal):
+    study = open_study(journal, SETTINGS)
+    work(study, hill, SPACE, 15)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    truth = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    found = importances(study)
+    assert dict(zip(found["setting"], found["importance"], strict=True)) == pytest.approx(truth)
+
+
 def test_what_is_below_the_median_of_earlier_trials_is_pruned(journal):
     study = open_study(journal, SETTINGS)
     work(study, hill, SPACE, 25)

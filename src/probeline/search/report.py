@@ -57,7 +57,8 @@ def importances(study: optuna.study.Study) -> pd.DataFrame:
     if len(complete) >= _ENOUGH and len({trial.value for trial in complete}) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            found = optuna.importance.get_param_importances(study)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return pd.DataFrame({"setting": list(found), "importance": list(found.values())})
 
 
