@@ -280,6 +280,13 @@ def test_a_model_that_is_not_here_is_no_fault(folder):
     assert found(folder) == []
 
 
+def test_a_shard_that_names_no_model(folder):
+    about = {"dataset": "made", "revision": "sha256:f00d"}
+    write_shard(folder / SHARD, np.ones((12, 4), "f2"), about)
+    record(folder, "extract_made.tiny", [SHARD])
+    assert found(folder) == []
+
+
 def test_foreign(folder):
     """Of the workflow, but not of this configuration; and of nobody."""
     write_text(folder / "results/thesis.txt", "mine")

@@ -55,8 +55,10 @@ class Origins:
         except (ProbelineError, AttributeError):
             return None
 
-    def _weights(self, model: str) -> str | None:
-        """As `LoadedModel.revision`; None if the model is not here."""
+    def _weights(self, model: str | None) -> str | None:
+        """As `LoadedModel.revision`; None if the model is not here, or none is named."""
+        if not isinstance(model, str):
+            return None
         own = self._folder / model
         path = os.fspath(own) if not model.startswith("package:") and own.is_dir() else model
         try:
