@@ -388,6 +388,60 @@ def test_a_broken_link_and_what_it_is_a_link_to(folder):
     assert "which is not there" in finding.reason
 
 
+def from_cache(folder, name, key):
+    """As Snakemake has an output from its cache: a file is a link, a folder holds links."""
+    entry = folder / "cache" / f"{key * 64}{Path(name).name}"
+    entry.parent.mkdir(exist_ok=True)
+    (folder / name).replace(entry)
+    if not entry.is_dir():
+        (folder / name).symlink_to(entry)
+        return entry
+    (folder / name).mkdir()
+    for part in entry.iterdir():
+        (folder / name / part.name).symlink_to(part)
+    return entry
+
+
+def test_a_record_tells_nothing_of_what_came_from_a_cache(folder):
+    """One shard of a setting, one of another, then the first again, by a link: no job ran."""
+    with h5py.File(folder / SHARD, "r") as file:
+        about = {name: value for name, value in file.attrs.items() if name != "format"}
+    first = (folder / SHARD).read_bytes()
+    write_shard(folder / SHARD, np.zeros((12, 5), "f2"), about)
+    record(folder, "extract_made.tiny", [SHARD], version=1)
+    (folder / SHARD).write_bytes(first)
+    assert [kind for kind, *_ in found(folder)] == ["damaged"]
+    entry = from_cache(folder, SHARD, "a")
+    assert found(folder) == []
+    # Its own checksum is still compared.
+    flip(entry)
+    report = examine(folder, outputs())
+    assert [(f.kind, f.path) for f in report.findings] == [("damaged", SHARD)]
+    assert mending(report, outputs(), [])[0] == f"rm -r {entry}"
+
+
+def test_a_record_tells_nothing_of_a_folder_that_came_from_a_cache(folder):
+    home = folder / FOLDER
+    (home / "head.safetensors").rename(home / "model.safetensors")
+    assert len(found(folder)) == 2
+    from_cache(folder, FOLDER, "b")
+    report = examine(folder, outputs())
+    assert report.findings == []
+    # Neither file has a checksum that counts.
+    assert report.unverified == 2
+
+
+def test_a_stale_entry_of_a_cache_stays_there(folder):
+    """It is right for the texts it is of, which another folder may have."""
+    entry = from_cache(folder, SHARD, "a")
+    texts = json.loads((folder / ABOUT).read_text())
+    write_json(folder / ABOUT, texts | {"fingerprint": "another"})
+    record(folder, "texts", JOBS["texts"])
+    report = examine(folder, outputs())
+    assert ("stale", SHARD, "force") in [(f.kind, f.path, f.mend) for f in report.findings]
+    assert not any(str(entry) in command for command in mending(report, outputs(), []))
+
+
 PARTS = [f"{Path(SHARD).parent}/part-{number}-of-3" for number in (1, 2, 3)]
 # Twelve rows in blocks of eight: a part is empty.
 ENDS = [(0, 0), (0, 8), (8, 12)]

@@ -212,6 +212,12 @@ def _key(link: Path) -> str | None:
     return next((match[0] for match in found if match), None)
 
 
+def from_cache(output: Path) -> bool:
+    """Whether an output came from a cache, or went there: a link to an entry, a folder of them."""
+    inside = output.iterdir() if output.is_dir() else ()
+    return any(path.is_symlink() and _key(path) for path in (output, *inside))
+
+
 def broken(folder: Path) -> list[Path]:
     """Return the links of a working directory to entries that are gone."""
     places = [folder / "results" / part for part in ("activations", "datasets", "lrsl")]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from probeline.cache.uses import from_cache
 from probeline.doctor.findings import (
     DAMAGED,
     DELETE,
@@ -100,7 +101,8 @@ def examine(
         )
     report = Report(folder, unplanned=unplanned)
     records, broken = read_records(folder)
-    look = _Look(folder, records, outputs, Origins(folder), report)
+    trusted = _of_own_jobs(folder, records)
+    look = _Look(folder, records, trusted, outputs, Origins(folder), report)
     for path in broken:
         name = path.relative_to(folder).as_posix()
         reason = "record of a job, not what was written (checksum)"
@@ -108,10 +110,20 @@ def examine(
     for path in artifacts(folder):
         report.files += 1
         report.findings += look.at(path, advance)
-    report.findings += _of_plan(folder, outputs or {}, records)
+    report.findings += _of_plan(folder, outputs or {}, trusted)
     pending = outputs is None or any(output.pending for output in outputs.values())
     report.findings += [*marks(folder), *states(folder, pending)]
     return report
+
+
+def _of_own_jobs(folder: Path, records: Mapping[str, Written]) -> dict[str, Written]:
+    """The records that tell what files hold: not those of what came from a cache, where no job
+    ran, and the record that lies here may be of an earlier one."""
+    cached = {
+        output: from_cache(folder / output)
+        for output in {written.output for written in records.values()}
+    }
+    return {name: written for name, written in records.items() if not cached[written.output]}
 
 
 class _Look:
@@ -121,14 +133,16 @@ class _Look:
         self,
         folder: Path,
         records: Mapping[str, Written],
+        trusted: Mapping[str, Written],
         outputs: Mapping[str, Output] | None,
         origins: Origins,
         report: Report,
     ):
-        self._folder, self._records, self._outputs = folder, records, outputs
-        self._origins, self._report = origins, report
+        self._folder, self._outputs, self._origins, self._report = folder, outputs, origins, report
         self._locked = is_locked(folder)
-        self._known = {written.output for written in records.values()}
+        # Of all records there are, and of those that tell what their files hold.
+        self._records, self._trusted = records, trusted
+        self._known = {written.output for written in trusted.values()}
 
     def at(self, path: Path, advance: Callable[[int], object]) -> Iterator[Finding]:
         name = path.relative_to(self._folder).as_posix()
@@ -159,7 +173,7 @@ class _Look:
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         self._report.bytes += size
-        written = self._records.get(name)
+        written = self._trusted.get(name)
         if written is None and seal is None and not foreign:
             self._report.unverified += 1
         try:
@@ -182,7 +196,7 @@ class _Look:
         if found is None or found == name:
             return found
         # A folder: its job has said what it holds, and may have been of an earlier version.
-        return found if name in self._records or found not in self._known else None
+        return found if name in self._trusted or found not in self._known else None
 
     def _foreign(self, name: str) -> str:
         written = self._records.get(name)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from probeline.doctor.examine import Report
 from probeline.doctor.findings import (
+    DAMAGED,
     DELETE,
     FORCE,
     KINDS,
@@ -56,7 +57,8 @@ def mending(report: Report, outputs: dict[str, Output], arguments: Sequence[str]
     """The commands that mend what was found, in their order."""
     wanted = {mend: [f for f in report.findings if f.mend == mend] for mend in (*_MENDS,)}
     commands = []
-    cached = [_elsewhere(report.folder, finding.path) for finding in wanted[FORCE]]
+    damaged = [finding.path for finding in wanted[FORCE] if finding.kind == DAMAGED]
+    cached = [_elsewhere(report.folder, path) for path in damaged]
     delete = [str(report.folder / target) for target in _topmost(f.target for f in wanted[DELETE])]
     delete += [path for path in dict.fromkeys(cached) if path]
     if delete:
