@@ -198,6 +198,46 @@ def test_what_a_folder_had_stays_while_it_cannot_be_looked_at(cache, tmp_path):
     assert uses.in_use([], [tmp_path / "moved"]).links == {key("a"): [tmp_path / "moved"]}
 
 
+def test_links_count_where_results_lie_on_another_disk(cache, tmp_path):
+    texts, labels = store_texts(cache, "a"), store_labels(cache, "b")
+    tuned = store_embedding(cache, "c")
+    folder = project(tmp_path / "one", texts, tuned)
+    scratch = project(tmp_path / "scratch", labels)
+    (folder / "results" / "activations").symlink_to(scratch / "results" / "datasets")
+    # Round and round, and into an entry with a link of its own.
+    (scratch / "results" / "datasets" / "back").symlink_to(folder / "results")
+    (tuned / "inside").symlink_to(cache / f"{key('d')}_texts.parquet")
+    expected = {
+        key("a"): "results/datasets/notes",
+        key("b"): "results/activations/notes",
+        key("c"): "results/datasets/notes",
+    }
+    assert uses.linked(folder) == uses.linked(folder, strict=True) == expected
+    labels.unlink()
+    assert uses.broken(folder) == [folder / "results/activations/notes" / f"0-{labels.name[-20:]}"]
+
+
+@pytest.mark.parametrize("name", ["results", "results/datasets", "results/datasets/notes"])
+def test_a_disk_that_is_not_here_is_none_without_links(cache, tmp_path, name):
+    texts = store_texts(cache, "a")
+    folder = project(tmp_path / "one", texts)
+    scratch = tmp_path / "scratch"
+    (folder / name).rename(scratch)
+    (folder / name).symlink_to(scratch)
+    use = uses.record(cache, folder)
+    links = {key("a"): [folder]}
+    assert uses.in_use([use]) == uses.InUse(links, [])
+    scratch.rename(tmp_path / "unmounted")
+    assert uses.in_use([use]) == uses.InUse(links, [use])
+    with pytest.raises(ProbelineError, match=rf"--used-by: .*/{name} leads to what is not there"):
+        uses.in_use([], [folder])
+    # Of a link to an entry that is gone it is known what it was for.
+    (folder / name).unlink()
+    project(tmp_path / "two", texts)
+    texts.unlink()
+    assert list(uses.linked(tmp_path / "two", strict=True)) == [key("a")]
+
+
 def test_a_folder_that_has_let_go_uses_nothing(cache, tmp_path):
     folder = project(tmp_path / "one", store_texts(cache, "a"))
     uses.record(cache, folder)

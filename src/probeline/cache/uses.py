@@ -7,6 +7,7 @@ folder are what counts; the record says where to look, and stands in where nobod
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -179,31 +180,61 @@ def linked(folder: Path, below: str = "results", strict: bool = False) -> dict[s
     below : str
         Part of the folder that is looked at.
     strict : bool
-        Whether what cannot be read raises OSError, instead of being passed over. That there is
-        no `below` in a folder is no error.
+        Whether what cannot be read raises OSError, instead of being passed over; a link to what
+        is not there too, but for one to an entry. That there is no `below` in a folder is no error.
     """
+    place = folder / below
     if strict:
         os.scandir(folder).close()
-    links = _links(folder / below, strict)
-    return {key: str(link.parent.relative_to(folder)) for link in links if (key := _key(link))}
+        if place.is_symlink() and not place.is_dir():
+            raise _nowhere(place)
+    found = {}
+    for link in _links(place, strict):
+        if key := _key(link):
+            found[key] = str(link.parent.relative_to(folder))
+        elif strict and not link.exists():
+            raise _nowhere(link)
+    return found
+
+
+def _nowhere(link: Path) -> OSError:
+    """Of a disk that is not here, maybe, with links that count."""
+    return FileNotFoundError(errno.ENOENT, f"{link} leads to what is not there")
 
 
 def _links(folder: Path, strict: bool = False) -> Iterator[Path]:
-    """All links in a folder, and in those that lie in it."""
-    places = [folder] if folder.is_dir() else []
+    """All links in a folder, in those that lie in it, and in those that links lead to: results may
+    be spread over disks. Folders of a cache are not looked into."""
+    places, visited = [folder] if folder.is_dir() else [], set()
     while places:
+        place = places.pop()
         try:
-            with os.scandir(places.pop()) as inside:
-                files = list(inside)
+            state = place.stat()
+            with os.scandir(place) as inside:
+                files = [Path(file.path) for file in inside]
         except OSError:
             if strict:
                 raise
             continue
+        # A link can lead back to a folder above it.
+        if (state.st_dev, state.st_ino) in visited:
+            continue
+        visited.add((state.st_dev, state.st_ino))
         for file in files:
-            if file.is_symlink():
-                yield Path(file.path)
-            elif file.is_dir(follow_symlinks=False):
-                places.append(Path(file.path))
+            link = file.is_symlink()
+            if link:
+                yield file
+            if _is_folder(file, strict) and not (link and _key(file)):
+                places.append(file)
+
+
+def _is_folder(path: Path, strict: bool) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        if strict:
+            raise
+        return False
 
 
 def _key(link: Path) -> str | None:
