@@ -153,11 +153,33 @@ def test_a_damaged_entry_is_listed_as_such(cache):
     store_texts(cache, "b")
     (cache / f"{key('b')}_manifest.json").write_text("{")
     store_labels(cache, "c")
-    (cache / f"{key('c')}_manifest.json").unlink()
+    (cache / f"{key('c')}_manifest.json").write_text("{}")
+    (store_embedding(cache, "d") / "embedding.json").write_text("")
     found = [origin(entry) for entry in read_entries(cache)]
-    assert [of.rule for of in found] == ["extract", "texts", "dataset"]
+    assert [of.rule for of in found] == ["extract", "texts", "dataset", "embed"]
     assert all(of.detail.startswith("cannot be read (") for of in found)
     assert all("\n" not in of.detail for of in found)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["_folder"],
+        ["_folder", "_identity.json"],
+        ["_texts.parquet"],
+        ["_labels.parquet", "_scores.csv"],
+        ["_manifest.json"],
+        ["matrix.h5"],
+        ["hidden.mean.00.h5", "counts.csv"],
+        ["tokens.json", "timing.json"],
+        [""],
+    ],
+)
+def test_entries_with_names_like_ours_are_of_other_workflows(cache, names):
+    for name in names:
+        path = cache / f"{key('a')}{name}"
+        path.mkdir() if name == "_folder" else path.write_text("of another workflow")
+    assert [origin(entry) for entry in read_entries(cache)] == [Origin("")]
 
 
 # Who uses it

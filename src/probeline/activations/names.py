@@ -103,6 +103,11 @@ def part_folder(number: int | str, parts: int) -> str:
     return f"part-{number}-of-{parts}"
 
 
+def is_name(name: str) -> bool:
+    """Return whether a file name is a shard's."""
+    return _NAME.fullmatch(name) is not None
+
+
 def parse_name(name: str) -> tuple[str, str, int]:
     """Return (representation, pooling, layer) of a shard's file name."""
     match = _NAME.fullmatch(name)

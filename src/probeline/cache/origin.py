@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from probeline.activations.names import LENGTHS, is_name
 from probeline.cache.entries import Entry
 
 
@@ -32,15 +33,31 @@ class Origin:
 
 def origin(entry: Entry) -> Origin:
     """Return where an entry comes from; of one that cannot be read, the rule and why."""
-    for rule, (own, read) in _KINDS.items():
-        parts = [path for name, path in entry.parts.items() if own(name)]
-        if parts:
-            try:
-                return read(rule, parts[0])
-            except Exception as error:  # damaged files fail in as many ways as there are readers
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                return Origin(rule, detail=f"cannot be read ({reason[:80]})")
-    return Origin("")
+    kind = _kind(entry.parts)
+    if kind is None:
+        return Origin("")
+    rule, read, path = kind
+    try:
+        return read(rule, path)
+    except Exception as error:  # damaged files fail in as many ways as there are readers
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Origin(rule, detail=f"cannot be read ({reason[:80]})")
+
+
+def _kind(parts: Mapping[str, Path]) -> tuple[str, Callable[[str, Path], Origin], Path] | None:
+    """The rule that makes these files, what reads its entries, and the file that is read.
+
+    All of the names decide: other workflows may use one of them, and theirs must not be removed.
+    """
+    if named := _NAMED.get(frozenset(parts)):
+        rule, read, name = named
+        # Of a folder the names tell little.
+        ours = rule != "embed" or (parts[name] / "embedding.json").is_file()
+        return (rule, read, parts[name]) if ours else None
+    shards = [path for name, path in parts.items() if is_name(name)]
+    if shards and all(is_name(name) or name in _BESIDE_SHARDS for name in parts):
+        return "extract", _of_shards, shards[0]
+    return None
 
 
 def _of_texts(rule: str, path: Path) -> Origin:
@@ -78,10 +95,10 @@ def _manifest(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-_KINDS: dict[str, tuple[Callable[[str], bool], Callable[[str, Path], Origin]]] = {
-    "texts": (lambda name: name == "_texts.parquet", _of_texts),
-    "dataset": (lambda name: name == "_labels.parquet", _of_labels),
-    "embed": (lambda name: name == "_folder", _of_embedding),
-    # Only the names that Snakemake gives to several outputs begin with an underscore.
-    "extract": (lambda name: name.endswith(".h5") and not name.startswith("_"), _of_shards),
+# What a rule makes, as Snakemake names it: with an underscore where outputs have names.
+_NAMED: dict[frozenset[str], tuple[str, Callable[[str, Path], Origin], str]] = {
+    frozenset({"_texts.parquet", "_manifest.json"}): ("texts", _of_texts, "_texts.parquet"),
+    frozenset({"_labels.parquet", "_manifest.json"}): ("dataset", _of_labels, "_labels.parquet"),
+    frozenset({"_folder", "_identity.json"}): ("embed", _of_embedding, "_folder"),
 }
+_BESIDE_SHARDS = {"tokens.json", "timing.json", LENGTHS}
