@@ -78,7 +78,7 @@ def test_what_is_chosen_is_removed_whole(cache):
     kept = store_texts(cache, "c")
     leftover = cache / "tmpabcdefgh"
     leftover.mkdir()
-    (leftover / "part").write_text("half")
+    (leftover / f"{key('d')}_texts.parquet").write_text("half")
     gone, refused = pruning.remove(
         cache, read_entries(cache)[:2], [leftover], lambda: uses.in_use([])
     )
@@ -158,6 +158,24 @@ def test_leftovers_are_those_of_a_day_ago(cache):
     (cache / "tmpabcdefgh").mkdir()
     assert pruning.leftovers(cache, time.time()) == []
     assert pruning.leftovers(cache, time.time() + 2 * DAY) == [cache / "tmpabcdefgh"]
+
+
+def test_leftovers_hold_entries_and_nothing_else(cache):
+    """Others' folders can have such names, in a cache that is shared."""
+    half, mixed, linked = cache / "tmp11111111", cache / "tmp22222222", cache / "tmp33333333"
+    for folder in (half, mixed):
+        (folder / f"{key('a')}_folder").mkdir(parents=True)
+    (mixed / "thesis.txt").write_text("of somebody")
+    linked.symlink_to(half)
+    (cache / "tmp44444444").write_text("of somebody")
+    later = time.time() + 2 * DAY
+    assert pruning.leftovers(cache, later) == [half]
+    assert pruning.remove(cache, [], [half], lambda: uses.in_use([])) == ([], [])
+    assert not half.exists()
+    # Something has come into it since it was looked at.
+    _, (line,) = pruning.remove(cache, [], [mixed], lambda: uses.in_use([]))
+    assert line == f"{mixed}: cannot be removed: Directory not empty"
+    assert (mixed / "thesis.txt").is_file()
 
 
 # All of it together

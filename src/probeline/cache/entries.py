@@ -52,8 +52,18 @@ def read_entries(folder: Path) -> list[Entry]:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Return folders in which runs put what they are copying, or were when they were killed."""
-    return sorted(p for p in folder.iterdir() if _UNFINISHED.fullmatch(p.name) and p.is_dir())
+    """Return folders in which runs put what they are copying, or were when they were killed.
+
+    Others make folders with such names; Snakemake's hold entries and nothing else.
+    """
+    return sorted(p for p in folder.iterdir() if _UNFINISHED.fullmatch(p.name) and _holds_keys(p))
+
+
+def _holds_keys(path: Path) -> bool:
+    try:
+        return not path.is_symlink() and all(KEY.match(file.name) for file in path.iterdir())
+    except OSError:  # no folder, gone, or closed to us
+        return False
 
 
 def last_change(path: Path) -> float:

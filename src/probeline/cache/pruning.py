@@ -122,7 +122,7 @@ def remove(
         links = look().links
         gone = (_settled(path, cache, links) for path in list(aside.iterdir()))
         removed = list(dict.fromkeys(key for key in gone if key))
-    return removed, refused + [line for path in others for line in _deleted(path)]
+    return removed, refused + [line for path in others for line in _cleared(path)]
 
 
 @contextmanager
@@ -165,6 +165,18 @@ def _settled(path: Path, cache: Path, links: Mapping[str, object]) -> str | None
         return None
     _deleted(path)
     return None if used or match is None else match[0]
+
+
+def _cleared(path: Path) -> list[str]:
+    """Delete what a folder holds of entries; it stays if something else has come into it."""
+    try:
+        lines = [line for file in path.iterdir() if KEY.match(file.name) for line in _deleted(file)]
+        path.rmdir()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [f"{path}: cannot be removed: {os.strerror(error.errno)}"]
+    return lines
 
 
 def _deleted(path: Path) -> list[str]:
