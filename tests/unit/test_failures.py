@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from probeline.files import told as told_of
 from probeline.workflow.failures import failures
 from probeline.workflow.parsing import end_badly
 
@@ -139,6 +140,29 @@ def test_what_the_job_says_itself(folder):
 def test_an_error_that_a_cancelled_jobs_log_holds_is_not_why_it_ended(folder):
     rule = "2026-11-22 11:45:57,568 ERROR something that was caught\n"
     assert "cancelled" in told(folder, ended("CANCELLED"), rule=rule)
+
+
+GPU_FULL = told_of(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."))
+
+
+@pytest.mark.parametrize("slurm", ["", "slurmstepd: error: Detected 1 oom_kill event\n"])
+@pytest.mark.parametrize("message", ["None", ended("FAILED")])
+def test_a_gpu_whose_memory_is_full_is_not_the_memory_of_the_job(folder, message, slurm):
+    """As `probeline.files.told` writes it into the job's log; more mem_mb would not help."""
+    own = f"2026-11-22 11:45:57,568 ERROR {GPU_FULL}\n"
+    line = told(folder, message, slurm=own + slurm, rule=own)
+    assert line.startswith(f"texts (dataset=notes): {GPU_FULL}; log: ")
+    assert "over its memory" in told(folder, ended("OUT_OF_MEMORY"), rule=own)
+    assert "over its time" in told(folder, ended("TIMEOUT"), rule=own)
+
+
+def test_words_of_the_job_are_not_those_of_slurm(folder):
+    rule = (
+        "2026-11-22 11:45:50,000 WARNING out of memory once, goes on\n"
+        "2026-11-22 11:45:57,568 ERROR oom-killer.csv: DUE TO TIME LIMIT: no such column\n"
+    )
+    line = told(folder, ended("FAILED"), rule=rule)
+    assert "oom-killer.csv: DUE TO TIME LIMIT: no such column" in line
 
 
 def test_attempts_are_counted_and_the_resources_are_those_of_the_last(folder):

@@ -19,9 +19,14 @@ _KILLED = re.compile(r"died with <Signals\.(?P<signal>\w+)")
 _REFUSED = re.compile(r"sbatch failed\. The error message was '(?P<text>[^']*)'")
 _STATE = re.compile(r"SLURM status is: '(?P<state>\w+)'")
 _OWN_ERROR = re.compile(r"^\S+ \S+ ERROR (?P<text>.+)$", re.MULTILINE)
+_OWN_LINE = re.compile(r"^[-\d]+ [:,\d]+ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) .*$", re.MULTILINE)
+# How `probeline.files.told` begins; it is the memory of a GPU most often, which no limit is about.
+_OUT_OF_MEMORY = "out of memory"
 # What SLURM writes into a job's log, by the way in which it watches memory.
 _OVER_MEMORY = re.compile(r"exceeded memory limit|oom[-_ ]kill|out.of.memory", re.IGNORECASE)
 _OVER_TIME = re.compile(r"DUE TO TIME LIMIT")
+# States that say why a job ended, whatever it had said before.
+_SLURM_ENDED = ("TIMEOUT", "DEADLINE", "CANCELLED", "NODE_FAIL", "BOOT_FAIL")
 _HINT = " (check log file(s) for error details)"
 _PART = 100_000
 
@@ -157,15 +162,22 @@ def _cause(job: _Job, logs: list[str]) -> str:
     text = "\n".join(logs)
     match = _STATE.search(job.message)
     state = match["state"] if match else ""
-    if state == "OUT_OF_MEMORY" or (state != "TIMEOUT" and _OVER_MEMORY.search(text)):
+    own = _OWN_ERROR.findall(text)
+    # What a job says of itself is not what SLURM says of it, even in the same words.
+    others = _OWN_LINE.sub("", text)
+    if state == "OUT_OF_MEMORY":
         return _too_little(job, "memory", "mem_mb", "MB")
-    if state in ("TIMEOUT", "DEADLINE") or _OVER_TIME.search(text):
+    if own and own[-1].startswith(_OUT_OF_MEMORY) and state not in _SLURM_ENDED:
+        return own[-1]
+    if state != "TIMEOUT" and _OVER_MEMORY.search(others):
+        return _too_little(job, "memory", "mem_mb", "MB")
+    if state in ("TIMEOUT", "DEADLINE") or _OVER_TIME.search(others):
         return _too_little(job, "time", "runtime", "minutes")
     if state == "CANCELLED":
         return "cancelled, by scancel or by an administrator; run the same command again"
     if state in ("NODE_FAIL", "BOOT_FAIL"):
         return "its node failed; run the same command again"
-    if own := _OWN_ERROR.findall(text):
+    if own:
         return own[-1]
     if refused := _REFUSED.search(job.message):
         return f"refused by SLURM: {refused['text']}"
