@@ -10,8 +10,15 @@ import sys
 import pytest
 
 from probeline.errors import ProbelineError
+from probeline.workflow import run
 from probeline.workflow.run import execution, profile_folder, snakefile
 
+# Notes what stands in the lock while it runs.
+SNAKEMAKE = """
+import sys
+from pathlib import Path
+print(Path(".probeline/run.lock").read_text(), "--unlock" in sys.argv, file=open("seen", "a"))
+"""
 PROFILES = snakefile().parent / "profiles"
 
 
@@ -66,14 +73,15 @@ except KeyboardInterrupt:
 PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from probeline.workflow.run import _waited_for
-print("status", _waited_for([sys.executable, "-c", sys.argv[1]]))
+from probeline.workflow.run import _outliving
+with open(sys.argv[2], "w") as lock:
+    print("status", _outliving([sys.executable, "-c", sys.argv[1]], lock))
 """
 
 
-def test_a_ctrl_c_is_left_to_snakemake_which_has_jobs_to_cancel():
+def test_a_ctrl_c_is_left_to_snakemake_which_has_jobs_to_cancel(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, CHILD],
+        [sys.executable, "-c", PARENT, CHILD, str(tmp_path / "lock")],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -83,3 +91,53 @@ def test_a_ctrl_c_is_left_to_snakemake_which_has_jobs_to_cancel():
         os.killpg(process.pid, signal.SIGINT)
         printed, _ = process.communicate(timeout=60)
     assert printed == "status 7\n"
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A program in Snakemake's place, and a folder to run it in."""
+    program = tmp_path / "snakemake.py"
+    program.write_text(SNAKEMAKE, encoding="utf-8")
+    command = [sys.executable, str(program)]
+    monkeypatch.setattr(run, "snakemake_command", lambda folder: command)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_that_never_began_is_not_taken_for_one_that_was_killed(stand_in, monkeypatch):
+    """Else the next one would remove the lock of a plain snakemake."""
+
+    def refuse(folder):
+        raise ProbelineError("results/x: cannot be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "settle_times", refuse)
+        with pytest.raises(ProbelineError, match="cannot be written"):
+            run.run_workflow(stand_in, [])
+    _lock_by_snakemake(stand_in)
+    assert run.run_workflow(stand_in, []) == 0
+    assert (stand_in / "seen").read_text().split() == ["running", "False"]
+    assert (stand_in / ".probeline" / "run.lock").read_text() == ""
+
+
+def test_the_lock_of_a_killed_run_is_removed_once(stand_in, monkeypatch):
+    lock = stand_in / ".probeline" / "run.lock"
+    lock.parent.mkdir()
+    lock.write_text("running\n")
+    _lock_by_snakemake(stand_in)
+
+    def refuse(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "settle_times", refuse)
+        with pytest.raises(KeyboardInterrupt):
+            run.run_workflow(stand_in, [])
+    assert run.run_workflow(stand_in, []) == 0
+    assert (stand_in / "seen").read_text().split() == ["running", "True", "running", "False"]
+
+
+def _lock_by_snakemake(folder):
+    place = folder / ".snakemake" / "locks"
+    place.mkdir(parents=True)
+    (place / "0.input.lock").touch()

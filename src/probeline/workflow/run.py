@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import probeline
 from probeline.errors import ProbelineError
@@ -102,10 +103,12 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         If another `probeline run` works in the same folder.
     """
     command = snakemake_command(folder)
-    with _alone(folder) as (died, lock):
-        if died and _locks(folder):
+    with _alone(folder) as lock:
+        if _died(lock) and _locks(folder):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
+        # What fails from here on, before Snakemake starts, leaves no lock of ours.
+        lock.truncate(0)
         dry = {"-n", "--dry-run", "--dryrun"} & set(arguments)
         settled = 0 if dry else settle_times(folder)
         if settled:
@@ -120,18 +123,30 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         return status
 
 
-def _outliving(command: Sequence[str], lock: int) -> int:
+def _died(lock: IO[str]) -> bool:
+    """Whether the run before did not come to its end."""
+    lock.seek(0)
+    return bool(lock.read())
+
+
+def _outliving(command: Sequence[str], lock: IO[str]) -> int:
     """Run a program to its own end; it holds the lock, too, and is left alone by what ends us.
 
+    The lock's file says that it runs until it has ended and, being Snakemake, removed its own lock.
     Killed alone, we leave it at work. A Ctrl-C of the terminal it hears itself, and Snakemake needs
     its time then, to cancel the jobs of a cluster; `subprocess.run` would kill it.
     """
-    with subprocess.Popen(command, pass_fds=[lock]) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+    lock.write("running\n")
+    lock.flush()
+    try:
+        with subprocess.Popen(command, pass_fds=[lock.fileno()]) as process:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue
+    finally:
+        lock.truncate(0)
 
 
 def _locks(folder: Path) -> set[str]:
@@ -143,8 +158,8 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[tuple[bool, int]]:
-    """Hold the folder; yields whether the run before did not come to its end, and the open lock."""
+def _alone(folder: Path) -> Iterator[IO[str]]:
+    """Hold the folder; yields the open lock."""
     path = folder / ".probeline" / "run.lock"
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,10 +171,4 @@ def _alone(folder: Path) -> Iterator[tuple[bool, int]]:
             raise ProbelineError(
                 f"{folder}: another `probeline run` is working here; wait for it or stop it"
             ) from None
-        handle.seek(0)
-        died = bool(handle.read())
-        # Stands there until Snakemake has ended and removed its own lock.
-        handle.write("running\n")
-        handle.flush()
-        yield died, handle.fileno()
-        handle.truncate(0)
+        yield handle
