@@ -247,6 +247,27 @@ def test_results_from_the_future_become_present_in_one_order(tmp_path):
     assert settle_times(tmp_path) == 0
 
 
+def test_an_entry_of_a_cache_keeps_its_time_and_the_link_does_not(tmp_path):
+    """It may be somebody else's, whose time we may not change; Snakemake looks at the link."""
+    folder, away = tmp_path / "work" / "results", tmp_path / "away"
+    folder.mkdir(parents=True)
+    away.mkdir()
+    entry, other = away / f"{'a' * 64}_texts.parquet", away / "scratch.h5"
+    for name, target in (("texts", entry), ("shard", other)):
+        target.touch()
+        later(target, 3600)
+        (folder / name).symlink_to(target)
+        ahead = time.time() + 7200
+        os.utime(folder / name, (ahead, ahead), follow_symlinks=False)
+    (folder / "dangling").symlink_to(away / "gone")
+    before = entry.stat().st_mtime
+    assert settle_times(tmp_path / "work") == 2
+    assert entry.stat().st_mtime == before
+    assert other.stat().st_mtime <= time.time()
+    assert all((folder / name).lstat().st_mtime <= time.time() for name in ("texts", "shard"))
+    assert settle_times(tmp_path / "work") == 0
+
+
 # What a run says of its jobs
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from probeline.cache.entries import KEY
 from probeline.errors import ProbelineError
 from probeline.files import explained
 
@@ -43,11 +45,27 @@ def refuse_future(paths: Iterable[Path]) -> None:
 def settle_times(folder: Path) -> int:
     """Give results from the future the present time, all of them the same; returns how many.
 
-    None of them is then older than another that it is made from.
+    None of them is then older than another that it is made from. Of a link it is the link's own
+    time, by which Snakemake judges what a job has made; where it leads is settled too, but for an
+    entry of a cache, which others use as well and may have stored.
     """
-    found = from_future((folder / "results").rglob("*"), tolerance=1.0)
     now = time.time()
-    for path in found:
-        with explained(path):
-            os.utime(path, (now, now))
-    return len(found)
+    # No more than this, unlike for inputs: a job that ends sooner than that would fail.
+    limit = now + 1.0
+    settled = set()
+    for path in (folder / "results").rglob("*"):
+        # What a job that was left behind removes meanwhile needs no time.
+        with explained(path), suppress(FileNotFoundError):
+            for follow in _own_times(path):
+                if path.stat(follow_symlinks=follow).st_mtime > limit:
+                    os.utime(path, (now, now), follow_symlinks=follow)
+                    settled.add(path)
+    return len(settled)
+
+
+def _own_times(path: Path) -> tuple[bool, ...]:
+    """Which times of `path` are its folder's own: with links followed, and without."""
+    if not path.is_symlink():
+        return (False,)
+    shared = KEY.search(str(path.readlink())) or not path.exists()
+    return (False,) if shared else (False, True)
