@@ -87,4 +87,4 @@ def test_where_nothing_can_be_locked_jobs_run(monkeypatch, caplog):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with held("extract", "notes", "tiny"):
         pass
-    assert "cannot be locked here: No locks available" in caplog.text
+    assert "cannot be locked here: the disk has no locks" in caplog.text

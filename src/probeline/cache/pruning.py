@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shutil
@@ -15,6 +14,7 @@ from probeline.cache.entries import KEY, Entry, last_change, unfinished
 from probeline.cache.uses import OWN, InUse, own_folder
 from probeline.errors import ProbelineError
 from probeline.files import explained
+from probeline.locks import Lock, take
 
 # What was stored within the last hour may be on its way into a folder; what a killed run left
 # behind is known by lying there for a day.
@@ -134,12 +134,16 @@ def _alone(cache: Path) -> Iterator[None]:
     with path.open("a") as handle:
         if new:
             path.chmod(cache.stat().st_mode & 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = take(handle)
+        if lock is Lock.BUSY:
             raise ProbelineError(
                 f"{cache}: another `probeline cache` removes entries; run again when it has ended"
-            ) from None
+            )
+        if lock is Lock.IMPOSSIBLE:
+            raise ProbelineError(
+                f"{path}: cannot be locked: {lock.value}, so that two that remove entries at once "
+                "could lose some in use; run it on a machine where the disk has locks"
+            )
         yield
 
 

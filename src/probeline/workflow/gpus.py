@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -10,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from probeline.locks import Lock, take
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,15 @@ def own_gpu(wanted: int) -> Iterator[str | None]:
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in visible:
         with (folder / re.sub(r"\W", "_", name)).open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            lock = take(handle)
+            if lock is Lock.IMPOSSIBLE:
+                logger.warning(
+                    "%s: cannot be locked: %s; the first GPU is shared, unless TMPDIR is a folder "
+                    "on a disk that has them",
+                    *(handle.name, lock.value),
+                )
+                break
+            if lock is Lock.BUSY:
                 continue
             os.environ[_VARIABLE] = name
             logger.info("uses GPU %s of %s", name, ", ".join(visible))
@@ -63,5 +70,6 @@ def own_gpu(wanted: int) -> Iterator[str | None]:
             finally:
                 os.environ[_VARIABLE] = ",".join(visible)
             return
-    logger.warning("all %d GPUs are held by other jobs: the first is shared", len(visible))
+    else:
+        logger.warning("all %d GPUs are held by other jobs: the first is shared", len(visible))
     yield None

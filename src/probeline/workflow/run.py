@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import IO
 import probeline
 from probeline.errors import ProbelineError
 from probeline.files import explained
+from probeline.locks import Lock, take
 from probeline.workflow.clock import settle_times
 
 
@@ -42,15 +42,12 @@ def snakemake_command(folder: Path) -> list[str]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a `probeline run` works in `folder` now."""
+    """Whether a `probeline run` works in `folder` now; False where a disk has no locks."""
     try:
         with (folder / ".probeline" / "run.lock").open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return take(handle, shared=True) is Lock.BUSY
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def profile_folder(name: str) -> Path:
@@ -103,8 +100,8 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         If another `probeline run` works in the same folder.
     """
     command = snakemake_command(folder)
-    with _alone(folder) as lock:
-        if _died(lock) and _locks(folder):
+    with _alone(folder) as (lock, alone):
+        if alone and _died(lock) and _locks(folder):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
         # What fails from here on, before Snakemake starts, leaves no lock of ours.
@@ -158,17 +155,18 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Hold the folder; yields the open lock."""
+def _alone(folder: Path) -> Iterator[tuple[IO[str], bool]]:
+    """Hold the folder; yields the open lock, and False where a disk has none and we may not be."""
     path = folder / ".probeline" / "run.lock"
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+")
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = take(handle)
+        if lock is Lock.BUSY:
             raise ProbelineError(
                 f"{folder}: another `probeline run` is working here; wait for it or stop it"
-            ) from None
-        yield handle
+            )
+        if lock is Lock.IMPOSSIBLE:
+            _say(f"{path}: cannot be locked: {lock.value}; keep to one `probeline run` in a folder")
+        yield handle, lock is Lock.HELD

@@ -10,13 +10,13 @@ them: a folder has one user at a time.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from probeline.locks import Lock, take
 
 STATES = Path(".probeline")
 _FINISHED = "finished"
@@ -52,15 +52,12 @@ def held(*names: str, folder: Path | None = None) -> Iterator[Path]:
 
 
 def _wait(handle, folder: Path) -> None:
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s: an earlier run's job is still at work there; waiting for it", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        # Some shared disks have no locks; without them all is as it was.
-        logger.warning("%s: cannot be locked here: %s", folder, os.strerror(error.errno))
+    lock = take(handle)
+    if lock is Lock.BUSY:
+        logger.info("%s: an earlier run's job is still at work there; waiting for it", folder)
+        lock = take(handle, wait=True)
+    if lock is Lock.IMPOSSIBLE:
+        logger.warning("%s: cannot be locked here: %s", folder, lock.value)
 
 
 def forget_finished(root: Path = STATES, incomplete: Path = _INCOMPLETE) -> None:
