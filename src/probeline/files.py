@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,31 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
 def is_temporary(path: Path) -> bool:
     """Whether `replacing` or `replacing_folder` gives such a name to what is not yet whole."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def private_folder(folder: Path, otherwise: str = "") -> Path:
+    """Make a folder in $TMPDIR that is this user's alone: others may write where it lies.
+
+    Parameters
+    ----------
+    folder : Path
+    otherwise : str
+        What to do else than to set TMPDIR.
+
+    Raises
+    ------
+    ProbelineError
+        If it cannot be made, is no folder, or is somebody else's.
+    """
+    advice = f"set TMPDIR to a folder of your own{f', or {otherwise}' if otherwise else ''}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise ProbelineError(f"{folder}: cannot be made ({error.strerror}); {advice}") from None
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise ProbelineError(f"{folder}: belongs to somebody else; {advice}")
+    return folder
 
 
 def remove_leftovers(paths: Iterable[str | os.PathLike]) -> None:

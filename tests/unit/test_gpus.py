@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from probeline.errors import ProbelineError
 from probeline.workflow import gpus
 from probeline.workflow.gpus import own_gpu, visible_gpus
 
@@ -73,6 +74,21 @@ def test_where_there_is_no_choice_nothing_changes(monkeypatch, tmp_path, visible
     with own_gpu(wanted) as name:
         assert name is None
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_locks_in_a_folder_that_may_be_somebody_elses(monkeypatch, tmp_path, kind):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, theirs = tmp_path / f"probeline-gpus-{os.getuid()}", tmp_path / "theirs"
+    theirs.mkdir()
+    if kind == "link":
+        folder.symlink_to(theirs)
+    else:
+        folder.touch()
+    with pytest.raises(ProbelineError, match="set TMPDIR to a folder of your own"), own_gpu(1):
+        pass
+    assert list(theirs.iterdir()) == []
 
 
 def test_a_rule_without_a_gpu_takes_none(monkeypatch):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from probeline.files import private_folder
 from probeline.locks import Lock, take
 
 logger = logging.getLogger(__name__)
@@ -44,13 +45,17 @@ def own_gpu(wanted: int) -> Iterator[str | None]:
     ------
     str or None
         The GPU that is held; None where there is no choice, or where all are held by others.
+
+    Raises
+    ------
+    ProbelineError
+        If the folder of the locks in $TMPDIR is somebody else's.
     """
     visible = visible_gpus()
     if not wanted or len(visible) < 2:
         yield None
         return
-    folder = Path(tempfile.gettempdir()) / f"probeline-gpus-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = private_folder(Path(tempfile.gettempdir()) / f"probeline-gpus-{os.getuid()}")
     for name in visible:
         with (folder / re.sub(r"\W", "_", name)).open("a") as handle:
             lock = take(handle)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from probeline.errors import ProbelineError, one_of
+from probeline.files import private_folder
 from probeline.workflow.states import STATES
 
 TMPDIR = "tmpdir"
@@ -37,22 +38,4 @@ def state_folder(staging: str | None, *place: str) -> Path:
         return STATES.joinpath(*place)
     own = Path(tempfile.gettempdir()) / f"probeline-{os.getuid()}"
     here = hashlib.sha256(os.fsencode(Path.cwd().resolve())).hexdigest()[:16]
-    return _private(own) / here / Path(*place)
-
-
-def _private(folder: Path) -> Path:
-    """Make a folder that is this user's alone: others may write where it lies."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError as error:
-        raise ProbelineError(
-            f"{folder}: cannot be made ({error.strerror}); set TMPDIR to a folder of your own, or "
-            "leave out the resource `staging`"
-        ) from None
-    if found.st_uid != os.getuid() or not folder.is_dir() or folder.is_symlink():
-        raise ProbelineError(
-            f"{folder}: belongs to somebody else; set TMPDIR to a folder of your own, or leave out "
-            "the resource `staging`"
-        )
-    return folder
+    return private_folder(own, "leave out the resource `staging`") / here / Path(*place)
