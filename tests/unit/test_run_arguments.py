@@ -137,6 +137,17 @@ def test_the_lock_of_a_killed_run_is_removed_once(stand_in, monkeypatch):
     assert (stand_in / "seen").read_text().split() == ["running", "True", "running", "False"]
 
 
+def test_states_of_jobs_that_are_done_go_where_nothing_was_left_to_do(stand_in, tmp_path):
+    """Snakemake calls no onsuccess then; they are of a run that was killed at its very end."""
+    mark = tmp_path / ".probeline" / "extract" / "notes" / "tiny" / "finished"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    run.run_workflow(stand_in, ["-n"])
+    assert mark.is_file()
+    run.run_workflow(stand_in, [])
+    assert not mark.parent.exists()
+
+
 def _lock_by_snakemake(folder):
     place = folder / ".snakemake" / "locks"
     place.mkdir(parents=True)

@@ -14,6 +14,7 @@ from probeline.errors import ProbelineError
 from probeline.files import explained
 from probeline.locks import Lock, take
 from probeline.workflow.clock import settle_times
+from probeline.workflow.states import forget_finished
 
 
 def snakefile() -> Path:
@@ -106,7 +107,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
         # What fails from here on, before Snakemake starts, leaves no lock of ours.
         lock.truncate(0)
-        dry = {"-n", "--dry-run", "--dryrun"} & set(arguments)
+        dry = bool({"-n", "--dry-run", "--dryrun"} & set(arguments))
         settled = 0 if dry else settle_times(folder)
         if settled:
             _say(f"{folder}: {settled} results were from the future; they are of now from now on")
@@ -117,6 +118,9 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
                 f"{folder}: locked by another snakemake that works here, or by one that was "
                 "killed; wait for it, or if there is none: probeline run --unlock"
             )
+        # Snakemake's own end of a run does so too, but not if there was nothing left to do.
+        if status == 0 and not dry:
+            forget_finished(folder)
         return status
 
 

@@ -60,18 +60,15 @@ def _wait(handle, folder: Path) -> None:
         logger.warning("%s: cannot be locked here: %s", folder, lock.value)
 
 
-def forget_finished(root: Path = STATES, incomplete: Path = _INCOMPLETE) -> None:
-    """Delete the state folders of jobs that are done.
+def forget_finished(folder: Path = Path()) -> None:
+    """Delete the state folders of jobs that are done, in a run's working directory.
 
-    Parameters
-    ----------
-    incomplete : Path
-        Where Snakemake notes jobs that have begun and not ended. As long as there are any, from an
-        earlier run for other targets, all stays.
+    As long as Snakemake has noted jobs there that have begun and not ended, from an earlier run for
+    other targets, all stays.
     """
-    if any(path.is_file() for path in incomplete.rglob("*")):
+    if any(path.is_file() for path in (folder / _INCOMPLETE).rglob("*")):
         return
-    for mark in list(root.rglob(_FINISHED)):
+    for mark in list((folder / STATES).rglob(_FINISHED)):
         # A model may be called so.
         if mark.is_file():
             shutil.rmtree(mark.parent, ignore_errors=True)
