@@ -123,6 +123,11 @@ def test_thresholds_of_several_labels(several):
     assert np.allclose(loaded.scores(dataset.texts), probabilities, atol=1e-5)
 
 
+def test_what_stands_for_a_label_is_written_down():
+    settings = read_kind({"label_texts": {"a": "some words", "b": ["one", "two"]}}).settings()
+    assert settings["label_tokens"]["texts"] == {"a": ["some words"], "b": ["one", "two"]}
+
+
 def test_fixed_thresholds_are_a_half(bert, several, tmp_path):
     data, _ = several
     model = train(data, bert, tmp_path, {"thresholds": "fixed"}, epochs=2)

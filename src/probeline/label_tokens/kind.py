@@ -108,7 +108,10 @@ class LabelTokens(Regular):
         return replace(tokens, more={_CANDIDATES: np.sort(lists, axis=1)})
 
     def settings(self) -> dict:
-        texts = {label: list(texts) for label, texts in self.texts.items()}
+        texts = {
+            label: [texts] if isinstance(texts, str) else list(texts)
+            for label, texts in self.texts.items()
+        }
         more = {"texts": texts, "thresholds": self.thresholds, "version": versions.LABEL_TOKENS}
         if self.first is not None:
             more["first_stage"] = self.first.digest
