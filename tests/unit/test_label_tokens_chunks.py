@@ -7,6 +7,7 @@ from label_tokens import FREE_PLACES, batch, classifier
 from tiny_models import SENTENCES
 
 from probeline.label_tokens.chunks import chunk_difference
+from probeline.label_tokens.order import order_difference
 from probeline.label_tokens.tokens import fit_tokenizer, text_room
 
 MANY = [f"label {number}" for number in range(23)]
@@ -41,6 +42,36 @@ def test_the_difference_of_chunks(kind, options):
         assert chunk_difference(model, halves, 10) == pytest.approx(expected, abs=1e-5)
         assert model.config.chunk == before and model.training
     assert expected < 1e-4 if options.get("isolated") else expected > 1e-3
+
+
+READINGS = {
+    "joint": {},
+    "unordered": {"shared_positions": True, "labels_attend": False},
+    "isolated": {"isolated": True},
+}
+
+
+@pytest.mark.parametrize("chunk", [None, 10])
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@torch.no_grad()
+def test_the_difference_that_the_order_makes(kind, reading, chunk):
+    model, words = classifier(kind, MANY, **READINGS[reading], chunk=chunk)
+    halves = [batch(words, SENTENCES[:5]), batch(words, SENTENCES[5:])]
+    found = order_difference(model, halves)
+    # By a classifier whose labels stand in the reverse order, within the passes of the first.
+    size = chunk or len(MANY)
+    order = [code for start in range(0, 23, size) for code in range(23)[start : start + size][::-1]]
+    other, _ = classifier(kind, [MANY[code] for code in order], **READINGS[reading], chunk=chunk)
+    other.label_embeddings.weight.copy_(model.label_embeddings.weight[order])
+    largest, changed = 0.0, 0
+    for half in halves:
+        forth, back = model(**half).logits, other(**half).logits[:, np.argsort(order)]
+        largest = max(largest, float((forth - back).abs().max()))
+        changed += int((forth.argmax(1) != back.argmax(1)).sum())
+    assert found["difference"] == pytest.approx(largest, abs=1e-5)
+    assert found["changed"] == pytest.approx(changed / len(SENTENCES))
+    assert found["difference"] > 1e-3 if reading == "joint" else found["difference"] < 1e-4
 
 
 @torch.no_grad()

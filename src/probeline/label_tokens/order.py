@@ -13,9 +13,10 @@ from probeline.label_tokens.model import LabelTokenClassifier
 def order_difference(
     model: LabelTokenClassifier, batches: Iterable[Mapping[str, torch.Tensor]]
 ) -> dict[str, float]:
-    """Read the labels in the reverse order, and say what is another then.
+    """Read the labels of each pass in the reverse order, and say what is another then.
 
-    It is rounding where labels share a position and do not attend to each other.
+    Which labels share a pass stays as it is. It is rounding where labels share a position and do
+    not attend to each other.
 
     Parameters
     ----------
@@ -39,8 +40,10 @@ def order_difference(
             if codes is None:
                 every = torch.arange(model.config.num_labels, device=batch["input_ids"].device)
                 codes = every.expand(len(batch["input_ids"]), -1)
+            passes = codes.split(model.config.labels_per_pass, dim=1)
+            reverse = torch.cat([part.flip(1) for part in passes], dim=1)
             forth, back = (
-                model(**batch, candidates=order).logits.float() for order in (codes, codes.flip(1))
+                model(**batch, candidates=order).logits.float() for order in (codes, reverse)
             )
             largest = max(largest, float((forth - back).abs().max()))
             changed += int((forth.argmax(1) != back.argmax(1)).sum())
