@@ -211,10 +211,13 @@ def refusal(error: BaseException, what: str = "written") -> str | None:
     return None
 
 
+_SAID = ("errno = {},", "(os error {})", "[Errno {}]")
+
+
 def _errno_in_text(text: str) -> int | None:
-    """What the operating system said, from a message of HDF5 or of a library in Rust."""
+    """What the operating system said, from a message of HDF5, of shutil or of a library in Rust."""
     for number in (*_FULL, errno.EFBIG, *_DENIED, *_TOO_MANY, *_BROKEN):
-        if f"errno = {number}," in text or f"(os error {number})" in text:
+        if any(said.format(number) in text for said in _SAID):
             return number
     return None
 

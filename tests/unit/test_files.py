@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,25 @@ def test_a_disk_that_is_really_full(tmp_path):
         with temporary.open("wb") as handle:
             handle.write(b"x" * 100_000)
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_copied_to_a_full_disk(tmp_path):
+    """shutil gathers what it was told of each file, without the numbers."""
+    if not os.path.exists("/dev/full"):  # noqa: PTH110
+        pytest.skip("needs /dev/full, which this system does not have")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_bytes(b"x" * 100_000)
+
+    def copy(source, _):
+        shutil.copyfile(source, "/dev/full")
+
+    path = tmp_path / "model"
+    with (
+        pytest.raises(ProbelineError, match="no space left on the disk"),
+        replacing_folder(path) as temporary,
+    ):
+        shutil.copytree(tmp_path / "source", temporary / "copy", copy_function=copy)
+    assert names(tmp_path) == ["source"]
 
 
 def test_hdf5_beyond_the_limit_of_file_sizes(tmp_path):
