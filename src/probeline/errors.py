@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable
 
 # A message may quote a file that holds anything: text of a megabyte, half characters that no
-# terminal can be sent, codes that would recolour it or erase what stands there.
+# terminal can be sent, codes that would recolour it or erase what stands there, marks that show a
+# text in another order than it has.
 _LONGEST = 2000
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_UNPRINTABLE = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_DIRECTION}]")
 
 
 class ProbelineError(Exception):
@@ -38,7 +40,9 @@ class ConfigError(ProbelineError):
 
 def _line(message: object) -> str:
     """One printable line of bounded length; of a longer one the beginning and the end."""
-    text = " ".join(str(message).split())
+    # Spaces inside a line may be those of a path or a command, to be copied.
+    lines = [line.strip() for line in str(message).splitlines()]
+    text = " ".join(line for line in lines if line)
     text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 4 :]}"

@@ -233,7 +233,7 @@ def test_hdf5_that_fails_half_way(tmp_path):
 
 
 def test_errors_are_one_line():
-    assert str(ProbelineError("a\n  b\tc ")) == "a b c"
+    assert str(ProbelineError("a\n  b\tc ")) == "a b\\tc"
     assert str(ConfigError(["one", "two"])) == "one\ntwo"
 
 
