@@ -227,6 +227,33 @@ def test_what_is_in_use_or_young_stays_and_is_told(cache, tmp_path, later):
     assert used.is_file()
 
 
+def test_nothing_goes_while_a_run_goes_on_that_cannot_be_looked_at(cache, tmp_path, later):
+    """It may link any entry, and its record tells only what it had at its start."""
+    texts = store_texts(cache, "aaaa", days=40, size=1000)
+    leftover = cache / "tmpabcdefgh"
+    leftover.mkdir()
+    folder = tmp_path / "one"
+    folder.mkdir()
+    uses.record(cache, folder, running=True)
+    hidden = folder.rename(tmp_path / "unmounted")
+    for dry_run in (True, False):
+        lines = told(cache, None, 0, dry_run)
+        assert lines[0].startswith("0 entries ")
+        assert f"{folder} (of " in lines[-1]
+        assert "cannot be looked at from here: a run goes on there, so that all stays" in lines[-1]
+    assert texts.is_file() and leftover.is_dir()
+    # It starts only after the choice was made.
+    entries = read_entries(cache)
+    gone, _ = pruning.remove(cache, entries, [], lambda: uses.in_use(uses.recorded(cache)))
+    assert gone == [] and texts.is_file()
+    # Where it can be looked at, its links tell all: what is younger stays anyway.
+    hidden.rename(folder)
+    assert told(cache, None, 0, True)[1].startswith("1 entry would be removed")
+    uses.record(cache, folder)
+    folder.rename(hidden)
+    assert told(cache, None, 0, False)[1].startswith("1 entry removed")
+
+
 def test_what_was_just_stored_stays(cache):
     store_texts(cache, "aaaa", days=40)
     lines = told(cache, DAY, None, False)

@@ -14,6 +14,7 @@ from probeline.errors import ProbelineError
 from probeline.models.hub import tokenizer_commit
 from probeline.models.load import load_model
 from probeline.workflow.models import offline_spec, pinned_revision
+from probeline.workflow.parsing import start_or_exit
 from probeline.workflow.sharing import content, note_use, refuse_nameless, shared_folder
 
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -96,7 +97,11 @@ def test_a_run_goes_on_where_its_use_cannot_be_noted(tmp_path, monkeypatch, capl
     monkeypatch.chdir(tmp_path)
     note_use(None)
     note_use(tmp_path)
-    assert [use.folder for use in uses.recorded(tmp_path)] == [tmp_path]
+    assert [(use.folder, use.running) for use in uses.recorded(tmp_path)] == [(tmp_path, False)]
+    start_or_exit(tmp_path, [], True)
+    assert [(use.folder, use.running) for use in uses.recorded(tmp_path)] == [(tmp_path, True)]
+    note_use(tmp_path)
+    assert [use.running for use in uses.recorded(tmp_path)] == [False]
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         note_use(tmp_path / "file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Choice:
 def choose(
     entries: list[Entry],
     used: Mapping[str, float],
-    links: Mapping[str, object],
+    in_use: Container[str],
     now: float,
     older_than: float | None = None,
     keep: int | None = None,
@@ -57,7 +57,7 @@ def choose(
         Those that are probeline's.
     used : mapping of str to float
         When each was last used, in seconds since the epoch, by its key.
-    links : mapping with keys of entries
+    in_use : container of keys of entries
         Those that some folder uses: they stay.
     now : float
     older_than : float, optional
@@ -65,7 +65,7 @@ def choose(
     keep : int, optional
         Bytes, of all `entries` together.
     """
-    unused = [entry for entry in entries if entry.key not in links]
+    unused = [entry for entry in entries if entry.key not in in_use]
     free = [entry for entry in unused if now - entry.stored > SETTLED]
     free.sort(key=lambda entry: (used[entry.key], entry.key))
     limit = math.inf if older_than is None else older_than
@@ -119,8 +119,8 @@ def remove(
         aside = own_folder(cache, _REMOVED)
     with _alone(cache):
         refused = [line for entry in entries for line in _moved(entry, aside)]
-        links = look().links
-        gone = (_settled(path, cache, links) for path in list(aside.iterdir()))
+        in_use = look()
+        gone = (_settled(path, cache, in_use) for path in list(aside.iterdir()))
         removed = list(dict.fromkeys(key for key in gone if key))
     return removed, refused + [line for path in others for line in _cleared(path)]
 
@@ -159,10 +159,10 @@ def _moved(entry: Entry, aside: Path) -> list[str]:
     return []
 
 
-def _settled(path: Path, cache: Path, links: Mapping[str, object]) -> str | None:
+def _settled(path: Path, cache: Path, in_use: Container[str]) -> str | None:
     """Put back what is used, delete the rest; returns the key of what is gone."""
     match = KEY.match(path.name)
-    used = match is not None and match[0] in links
+    used = match is not None and match[0] in in_use
     # Not over what a run has made anew meanwhile.
     if used and not (cache / path.name).exists():
         path.replace(cache / path.name)

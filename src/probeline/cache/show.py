@@ -12,7 +12,8 @@ from rich.console import Console
 from probeline.cache.entries import Entry, read_entries
 from probeline.cache.origin import Origin, origin
 from probeline.cache.pruning import choose, leftovers, remove
-from probeline.cache.uses import InUse, Use, in_use, recorded
+from probeline.cache.uses import InUse, Use, recorded
+from probeline.cache.uses import in_use as look
 from probeline.cache.words import age_text, size_text
 from probeline.errors import ProbelineError
 
@@ -67,7 +68,7 @@ def read_contents(cache: Path, others: Iterable[Path] = ()) -> Contents:
         own,
         origins,
         {entry.key: _last_used(entry, uses) for entry in own},
-        in_use(uses, others),
+        look(uses, others),
         len(every) - len(own),
         time.time(),
     )
@@ -126,12 +127,12 @@ def prune(
     ProbelineError
         If entries cannot be removed, a line each.
     """
-    links = contents.in_use.links
-    choice = choose(contents.entries, contents.used, links, contents.now, older_than, keep)
-    left = leftovers(cache, contents.now)
+    in_use = contents.in_use
+    choice = choose(contents.entries, contents.used, in_use, contents.now, older_than, keep)
+    left = [] if in_use.running else leftovers(cache, contents.now)
     gone, refused = [entry.key for entry in choice.entries], []
     if not dry_run:
-        gone, refused = remove(cache, choice.entries, left, lambda: in_use(recorded(cache), others))
+        gone, refused = remove(cache, choice.entries, left, lambda: look(recorded(cache), others))
     removed = [entry for entry in choice.entries if entry.key in set(gone)]
     for entry in removed:
         _say(console, _line(entry, contents))
@@ -162,10 +163,11 @@ def _and_more(lines: list[str]) -> str:
 
 def _tell_unseen(found: InUse, console: Console) -> None:
     for use in found.unseen:
+        stays = "a run goes on there, so that all stays" if use.running else "what it had stays"
         _say(
             console,
-            f"{use.folder} (of {use.user} on {use.host}) cannot be looked at from here: what it "
-            f"had stays; if it is gone: probeline cache --forget {use.folder}",
+            f"{use.folder} (of {use.user} on {use.host}) cannot be looked at from here: {stays}; "
+            f"if it is gone: probeline cache --forget {use.folder}",
         )
 
 

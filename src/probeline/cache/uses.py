@@ -38,6 +38,8 @@ class Use:
         When it last ran, in seconds since the epoch.
     entries : dict of str to str
         Keys of the entries that it had then: the file or folder that one was for.
+    running : bool
+        Whether a run had started there and not ended.
     """
 
     folder: Path
@@ -45,11 +47,12 @@ class Use:
     host: str
     seen: float
     entries: dict[str, str]
+    running: bool = False
 
 
 @dataclass(frozen=True)
 class InUse:
-    """What must stay.
+    """What must stay: what is `in` it.
 
     Attributes
     ----------
@@ -61,6 +64,14 @@ class InUse:
 
     links: dict[str, list[Path]]
     unseen: list[Use]
+
+    @property
+    def running(self) -> list[Use]:
+        """Those that cannot be looked at while they run: each may be about to link any entry."""
+        return [use for use in self.unseen if use.running]
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self.running) or key in self.links
 
 
 def own_folder(cache: Path, *parts: str) -> Path:
@@ -74,8 +85,8 @@ def own_folder(cache: Path, *parts: str) -> Path:
     return path
 
 
-def record(cache: Path, folder: Path) -> Use:
-    """Write down that `folder` uses the cache, and which entries it has now.
+def record(cache: Path, folder: Path, running: bool = False) -> Use:
+    """Write down that `folder` uses the cache, which entries it has, and whether a run goes on.
 
     Raises
     ------
@@ -83,7 +94,8 @@ def record(cache: Path, folder: Path) -> Use:
         If the cache cannot be written.
     """
     folder = folder.resolve()
-    use = Use(folder, user_name(os.getuid()), socket.gethostname(), time.time(), linked(folder))
+    by = user_name(os.getuid()), socket.gethostname()
+    use = Use(folder, *by, time.time(), linked(folder), running)
     path = own_folder(cache, _FOLDERS) / _file_name(folder)
     write_json(path, asdict(use) | {"folder": str(folder)})
     path.chmod(0o644)

@@ -53,7 +53,7 @@ def shared_or_exit(asked: Sequence[str] | None, whole: bool) -> Path | None:
 def start_or_exit(shared: Path | None, asked: Sequence[str] | None, local: bool) -> None:
     """What a run does before its first job: the cache learns who uses it."""
     refuse_nameless(asked, local)
-    note_use(shared)
+    note_use(shared, running=True)
 
 
 @_lines()

@@ -70,12 +70,18 @@ def refuse_nameless(asked: Sequence[str] | None, local: bool) -> None:
         )
 
 
-def note_use(cache: Path | None) -> None:
-    """Let the cache know that this working directory uses it, so that nothing of it is pruned."""
+def note_use(cache: Path | None, running: bool = False) -> None:
+    """Let the cache know that this working directory uses it, so that nothing of it is pruned.
+
+    Parameters
+    ----------
+    running : bool
+        Whether a run begins, which will use more.
+    """
     if cache is None:
         return
     try:
-        record(cache, Path.cwd())
+        record(cache, Path.cwd(), running)
     except (OSError, ProbelineError) as error:
         logger.warning("%s: not noted that this folder uses it: %s", cache, error)
 
