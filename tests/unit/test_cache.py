@@ -220,6 +220,37 @@ def test_what_a_folder_had_stays_while_it_cannot_be_looked_at(cache, tmp_path):
     assert uses.in_use([], [tmp_path / "moved"]).links == {key("a"): [tmp_path / "moved"]}
 
 
+def test_a_folder_at_the_same_path_is_not_the_same(cache, tmp_path):
+    """As on two machines with a disk of their own, and a cache that both have."""
+    folder = project(tmp_path / "one", store_texts(cache, "a"))
+    here = uses.record(cache, folder)
+    folder.rename(tmp_path / "of another machine")
+    project(folder, store_texts(cache, "b"))
+    # Before any run of it, and after.
+    links = {key("a"): [folder]}
+    assert uses.in_use(uses.recorded(cache)) == uses.InUse(links, [here])
+    there = uses.record(cache, folder)
+    found = uses.in_use(uses.recorded(cache))
+    assert found == uses.InUse(links | {key("b"): [folder]}, [here])
+    assert uses.record(cache, folder).id == there.id != here.id
+    assert len(uses.recorded(cache)) == 2
+    # Forgotten is the one that is not here; then the other.
+    uses.forget(cache, folder)
+    assert [use.id for use in uses.recorded(cache)] == [there.id]
+    uses.forget(cache, folder)
+    assert uses.recorded(cache) == []
+
+
+def test_a_copy_of_a_folder_is_known_for_itself(cache, tmp_path):
+    folder = project(tmp_path / "one", store_texts(cache, "a"))
+    uses.record(cache, folder)
+    copy = Path(shutil.copytree(folder, tmp_path / "two", symlinks=True))
+    uses.record(cache, copy)
+    found = uses.in_use(uses.recorded(cache))
+    assert found.unseen == [] and list(found.links) == [key("a")]
+    assert set(found.links[key("a")]) == {folder, copy}
+
+
 def test_links_count_where_results_lie_on_another_disk(cache, tmp_path):
     texts, labels = store_texts(cache, "a"), store_labels(cache, "b")
     tuned = store_embedding(cache, "c")

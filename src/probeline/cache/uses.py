@@ -13,16 +13,19 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from probeline.cache.entries import KEY, user_name
 from probeline.errors import ProbelineError
-from probeline.files import explained, write_json
+from probeline.files import explained, write_json, write_text
 
 OWN = ".probeline"
 _FOLDERS = "folders"
+# In a working directory.
+_ID = Path(".probeline") / "id"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Use:
         Keys of the entries that it had then: the file or folder that one was for.
     running : bool
         Whether a run had started there and not ended.
+    id : str
+        What the folder says it is: another machine can have another folder at the same path.
     """
 
     folder: Path
@@ -48,6 +53,7 @@ class Use:
     seen: float
     entries: dict[str, str]
     running: bool = False
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,12 +97,17 @@ def record(cache: Path, folder: Path, running: bool = False) -> Use:
     Raises
     ------
     OSError, ProbelineError
-        If the cache cannot be written.
+        If the cache, or the folder, cannot be written.
     """
     folder = folder.resolve()
+    if not _id(folder):
+        path = folder / _ID
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, uuid.uuid4().hex)
+        path.chmod(0o644)
     by = user_name(os.getuid()), socket.gethostname()
-    use = Use(folder, *by, time.time(), linked(folder), running)
-    path = own_folder(cache, _FOLDERS) / _file_name(folder)
+    use = Use(folder, *by, time.time(), linked(folder), running, _id(folder))
+    path = own_folder(cache, _FOLDERS) / _file_name(use)
     write_json(path, asdict(use) | {"folder": str(folder)})
     path.chmod(0o644)
     return use
@@ -128,16 +139,20 @@ def recorded(cache: Path) -> list[Use]:
 def forget(cache: Path, folder: Path) -> None:
     """Drop the record of a working directory.
 
+    Where several folders were at its path, the one that lies there now stays known.
+
     Raises
     ------
     ProbelineError
         If the cache does not know it.
     """
-    path = cache / OWN / _FOLDERS / _file_name(folder.resolve())
+    known = [use for use in recorded(cache) if use.folder == folder.resolve()]
+    if not known:
+        raise ProbelineError(f"--forget: {folder}: the cache knows no such folder")
+    gone = [use for use in known if _seen(use) is None]
     try:
-        path.unlink()
-    except FileNotFoundError:
-        raise ProbelineError(f"--forget: {folder}: the cache knows no such folder") from None
+        for use in gone or known:
+            (cache / OWN / _FOLDERS / _file_name(use)).unlink(missing_ok=True)
     except PermissionError:
         raise ProbelineError(
             f"--forget: {folder}: only who ran it, or the owner of the cache, may do this"
@@ -161,9 +176,8 @@ def in_use(uses: Iterable[Use], others: Iterable[Path] = ()) -> InUse:
     links: dict[str, list[Path]] = {}
     unseen = []
     for use in uses:
-        try:
-            found = linked(use.folder, strict=True)
-        except OSError:
+        found = _seen(use)
+        if found is None:
             unseen.append(use)
             found = use.entries
         for key in found:
@@ -178,6 +192,22 @@ def in_use(uses: Iterable[Use], others: Iterable[Path] = ()) -> InUse:
         for key in found:
             links.setdefault(key, []).append(folder)
     return InUse(links, unseen)
+
+
+def _seen(use: Use) -> dict[str, str] | None:
+    """What a working directory has now; None where it is not, or cannot be looked at."""
+    try:
+        return linked(use.folder, strict=True) if _id(use.folder) == use.id else None
+    except OSError:
+        return None
+
+
+def _id(folder: Path) -> str:
+    """What a folder says it is; nothing where no run has been."""
+    try:
+        return (folder / _ID).read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def linked(folder: Path, below: str = "results", strict: bool = False) -> dict[str, str]:
@@ -285,5 +315,6 @@ def unlink_broken(folder: Path) -> int:
     return len(links)
 
 
-def _file_name(folder: Path) -> str:
-    return f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"
+def _file_name(use: Use) -> str:
+    """By both: a copy of a folder has the same id at another path."""
+    return f"{hashlib.sha256(use.id.encode() + os.fsencode(use.folder)).hexdigest()[:32]}.json"
