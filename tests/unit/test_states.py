@@ -51,6 +51,20 @@ def test_what_snakemake_has_not_taken_note_of_stays():
     assert not done.exists()
 
 
+def test_the_state_of_a_job_that_failed_after_its_end_stays(tmp_path):
+    """Snakemake has deleted the result and its note, and another run comes to its end."""
+    result = Path("results", "activations", "notes", "tiny", "hidden.mean.00.h5")
+    state = begun("extract", "notes", "tiny")
+    with held("extract", "notes", "tiny", made=result):
+        pass
+    forget_finished()
+    assert (state / "journal.jsonl").exists()
+    result.parent.mkdir(parents=True)
+    result.touch()
+    forget_finished(tmp_path)
+    assert not state.exists()
+
+
 def test_a_job_without_a_state_leaves_none():
     with held("finetune", "notes", "label", "tiny", "1") as state:
         assert not state.exists()

@@ -13,7 +13,7 @@ with job(snakemake):
     from probeline.workflow.states import held
 
     names = dict(snakemake.wildcards.items())
-    with held(snakemake.rule, *names.values()) as state:
+    with held(snakemake.rule, *names.values(), made=snakemake.output.folder) as state:
         embed(
             Path(snakemake.input.dataset[0]).parent,
             snakemake.wildcards.task,

@@ -42,6 +42,7 @@ def run_extract(
     from probeline.activations.extract import extract
     from probeline.activations.parts import Part
 
+    shards = list(shards)
     stored = [parse_name(name) for name in shards if name.endswith(".h5")]
     options = {
         **settings["options"],
@@ -51,7 +52,8 @@ def run_extract(
     part = Part(*settings["part"]) if "part" in settings else None
     dataset, *own = out_folder.parts[-2 if part is None else -3 :]
     place = ("extract", dataset, ".".join(own))
-    with held(*place, folder=state_folder(staging, *place)) as state:
+    made = out_folder / shards[0]
+    with held(*place, folder=state_folder(staging, *place), made=made) as state:
         extract(
             dataset_folder,
             settings["model"],

@@ -160,7 +160,7 @@ def _train(
     from probeline.finetune.stage import finetune
     from probeline.models.weights import files_hash, model_files
 
-    with held(*place) as state:
+    with held(*place, made=outputs["folder"]) as state:
         finetune(
             Path(inputs.dataset[0]).parent,
             names["task"],
@@ -216,7 +216,7 @@ def run_search(
         kind = read_kind(settings["label_tokens"], _first_stage(inputs))
     place = [names[key] for key in ("dataset", "task", "model", "classifier", "worker")]
     chosen = settings["search"]
-    with held("search", *place):
+    with held("search", *place, made=found):
         search(
             Path(inputs.dataset[0]).parent,
             names["task"],

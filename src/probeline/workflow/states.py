@@ -11,6 +11,7 @@ them: a folder has one user at a time.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(*names: str, folder: Path | None = None) -> Iterator[Path]:
+def held(*names: str, folder: Path | None = None, made: str | os.PathLike = "") -> Iterator[Path]:
     """Hold the state folder of a job, alone; it need not exist.
 
     Parameters
@@ -35,6 +36,9 @@ def held(*names: str, folder: Path | None = None) -> Iterator[Path]:
         Its place below `STATES`: the stage, then what tells the job from others of it.
     folder : path, optional
         Where it lies instead; its lock lies below `STATES` all the same.
+    made : path, optional
+        A result of the job, without which its state is not forgotten: after its end the job can
+        still fail, and Snakemake delete what it has made.
 
     Yields
     ------
@@ -48,7 +52,7 @@ def held(*names: str, folder: Path | None = None) -> Iterator[Path]:
         _wait(handle, folder)
         yield folder
         if folder.is_dir():
-            (folder / _FINISHED).touch()
+            (folder / _FINISHED).write_text(str(made), encoding="utf-8")
 
 
 def _wait(handle, folder: Path) -> None:
@@ -64,11 +68,11 @@ def forget_finished(folder: Path = Path()) -> None:
     """Delete the state folders of jobs that are done, in a run's working directory.
 
     As long as Snakemake has noted jobs there that have begun and not ended, from an earlier run for
-    other targets, all stays.
+    other targets, all stays; and always that of a job whose result is not there.
     """
     if any(path.is_file() for path in (folder / _INCOMPLETE).rglob("*")):
         return
     for mark in list((folder / STATES).rglob(_FINISHED)):
         # A model may be called so.
-        if mark.is_file():
+        if mark.is_file() and (folder / mark.read_text(encoding="utf-8")).exists():
             shutil.rmtree(mark.parent, ignore_errors=True)
