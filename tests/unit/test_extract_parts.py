@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,8 +96,6 @@ def test_parts_are_whole_blocks_and_hold_every_row_once(rows, block, parts):
 
 
 def test_texts_before_a_part_are_not_read(tmp_path, monkeypatch):
-    import pyarrow.parquet as pq
-
     data = write_texts(tmp_path / "data", TEXTS, [text.upper() for text in TEXTS])
     table = pq.read_table(data / "texts.parquet")
     pq.write_table(table, data / "texts.parquet", row_group_size=10)
@@ -117,6 +116,22 @@ def test_texts_before_a_part_are_not_read(tmp_path, monkeypatch):
     list(blocks_of_texts(data, True, [(29, 43)]))
     list(blocks_of_texts(data, True, [(30, 43)]))
     assert read == [[2, 3, 4], [3, 4]]
+
+
+def test_texts_that_are_damaged_or_too_few_are_one_line(tmp_path):
+    data = write_texts(tmp_path, [f"{text} number {n}" for n, text in enumerate(TEXTS)])
+    with pytest.raises(ProbelineError, match="43 rows, expected 50; delete the folder and run"):
+        list(blocks_of_texts(data, False, [(0, 40), (40, 50)]))
+    path = data / "texts.parquet"
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+    (column,) = (column for column in columns if column.path_in_schema == "text")
+    whole, place = path.read_bytes(), column.data_page_offset + column.total_compressed_size // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    with pytest.raises(ProbelineError, match=r"texts\.parquet: cannot be read: .*delete") as caught:
+        list(blocks_of_texts(data, False, [(0, 43)]))
+    assert "\n" not in str(caught.value)
 
 
 # The same bits
