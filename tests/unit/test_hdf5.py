@@ -5,6 +5,7 @@ Who means harm can seal a file too: nearly all here have a seal that is right.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from test_predictions import META, some_task
 from test_shards import META as SHARD_META
 from test_shards import values
 
-from probeline.activations.shards import open_shard, write_shard
+from probeline.activations.parts import write_index
+from probeline.activations.shards import ShardWriter, open_shard, write_shard
 from probeline.doctor.whole import trouble
 from probeline.errors import ProbelineError
 from probeline.probe.store import read_probe
@@ -266,6 +268,98 @@ def test_shards_with_broken_attributes(shard, name, value):
         elif value is not None:
             file.attrs[name] = value
     one_line(shard, open_shard, r"hidden\.mean\.03\.h5: .*(delete it|run)")
+
+
+@pytest.fixture
+def parted(tmp_path) -> tuple[Path, Path]:
+    """The index of a shard of two parts, and the second part."""
+    data, shard = values(), tmp_path / "hidden.mean.03.h5"
+    half = len(data) // 2
+    about = {**SHARD_META, "whole": "all", "parts": 2, "total_rows": len(data)}
+    names = []
+    for number, (start, stop) in enumerate([(0, half), (half, len(data))], start=1):
+        names.append(f"part-{number}-of-2/{shard.name}")
+        path = tmp_path / names[-1]
+        path.parent.mkdir()
+        meta = {**about, "part": number, "start": start, "stop": stop, "extraction": str(number)}
+        writer = ShardWriter.create(path, stop - start, data.shape[1], str(data.dtype), meta)
+        writer.write(0, data[start:stop])
+        writer.finish()
+    write_index(shard, names)
+    with open_shard(shard) as opened:
+        np.testing.assert_array_equal(opened.read(), data.astype(np.float32))
+    return shard, path
+
+
+ONE = {"name": "part-1-of-2/hidden.mean.03.h5", "start": 0, "stop": 1}
+HUGE = [ONE, {**ONE, "name": ONE["name"].replace("-1-", "-2-"), "start": 1, "stop": 10**15}]
+FILES = [None, 3, "x", "{", "[" * 9999, "[3]", "null", "{}", "[{}]"]
+FILES += [json.dumps([ONE | change]) for change in ({"name": 3}, {"start": "0"}, {"stop": None})]
+FILES += [json.dumps([ONE | {"name": "a\0b"}]), json.dumps(HUGE), json.dumps([HUGE[1]])]
+INDICES = [("files", value) for value in FILES]
+INDICES += [("extraction", value) for value in (None, 3)]
+INDICES += [(name, value) for name in ("rows", "width") for value in (None, -1, "9", 1.5, 10**15)]
+
+
+@pytest.mark.parametrize("name, value", INDICES, ids=lambda value: str(value)[:40])
+def test_indices_with_broken_attributes(parted, name, value):
+    with forging(parted[0]) as file:
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+        if value == json.dumps(HUGE):
+            file.attrs["rows"] = 10**15
+    with pytest.raises(ProbelineError, match=r"hidden\.mean\.03\.h5: .*(delete|run)") as caught:
+        open_shard(parted[0])
+    assert "\n" not in str(caught.value)
+
+
+PARTS = [("whole", None), ("whole", 3), ("row_hash", None), ("row_hash", 3), ("stop", None)]
+PARTS += [("start", None), ("parts", "2"), ("width", 10**15), ("rows", 10**15)]
+
+
+@pytest.mark.parametrize("name, value", PARTS, ids=str)
+def test_parts_with_broken_attributes(parted, name, value):
+    shard, part = parted
+    with forging(part) as file:
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+    one_line(part, lambda _: open_shard(shard), "(delete|run)")
+
+
+JOINED = [(name, value) for name in ("whole", "stop", "total_rows") for value in (None, 3.5)]
+
+
+@pytest.mark.parametrize("name, value", [*JOINED, ("stop", 10**15)])
+def test_parts_that_are_joined_with_broken_attributes(parted, name, value):
+    shard, part = parted
+    with forging(part) as file:
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+    names = [str(path.relative_to(shard.parent)) for path in sorted(shard.parent.glob("*/*.h5"))]
+    one_line(part, lambda _: write_index(shard, names), "(delete|run)")
+
+
+def test_parts_that_claim_more_rows_than_they_hold(parted):
+    shard, _ = parted
+    paths = sorted(shard.parent.glob("*/*.h5"))
+    for path in paths:
+        with forging(path) as file:
+            file.attrs["total_rows"] = 10**15
+    with forging(paths[-1]) as file:
+        file.attrs["stop"] = 10**15
+    names = [str(path.relative_to(shard.parent)) for path in paths]
+    one_line(paths[-1], lambda _: write_index(shard, names), "all parts hold 7 rows, expected 10")
+
+
+def test_what_hdf5_cannot_open(shard):
+    """A seal that is right around nothing that HDF5 knows."""
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:520] + bytes(len(whole) - 520))
+    seal(shard)
+    one_line(shard, open_shard, "delete it and run")
 
 
 def unsealed(path: Path) -> None:

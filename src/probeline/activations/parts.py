@@ -91,8 +91,8 @@ class PartedShard(Shard):
     def __init__(self, path: Path, meta: dict):
         self.path = path
         self.meta = meta
-        self.rows, self.width = meta["rows"], meta["width"]
         self._pieces = _pieces(path, meta)
+        self.rows, self.width = meta["rows"], meta["width"]
         self._open: Shard | None = None
         self._checked: dict[int, np.ndarray] = {}
         for number in range(len(self._pieces)):
@@ -129,11 +129,11 @@ class PartedShard(Shard):
         parts = len(self._pieces)
         _refuse_missing(path, number + 1, parts)
         own = {"part": number + 1, "parts": parts, "start": start, "stop": stop}
-        part = open_part(
-            path, own | {"rows": stop - start, "row_hash": row_hash(stop - start, start)}
-        )
+        part = open_part(path, own | {"rows": stop - start})
         try:
             _refuse_unlike(part, _about(self.meta), self.meta["extraction"], "the shard")
+            # Of rows that there are: hashing those that an index claims might never end.
+            _refuse_other_rows(part, row_hash(stop - start, start))
         except BaseException:
             part.__exit__()
             raise
@@ -183,6 +183,12 @@ def write_index(path: Path, parts: Sequence[str]) -> dict:
             f"{metas[0]['total_rows']}; {REMEDY}"
         )
     rows = metas[0]["total_rows"]
+    held = sum(found["rows"] for found in metas)
+    if held != rows:
+        raise ProbelineError(
+            f"{path.parent / parts[-1]}: all parts hold {held} rows, expected {rows}; delete them "
+            "and run the same command again"
+        )
     meta = {key: value for key, value in metas[0].items() if key not in _OWN} | {
         "format": INDEX,
         "rows": rows,
@@ -207,6 +213,7 @@ def _metas(path: Path, parts: Sequence[str]) -> Iterator[dict]:
         own = {"part": number, "parts": len(parts), "start": row}
         with open_part(file, own) as part:
             meta = part.meta
+            _refuse_untold(part)
             first = first or meta
             _refuse_unlike(part, _about(first), first["whole"], "part 1")
         row = meta["stop"]
@@ -215,7 +222,7 @@ def _metas(path: Path, parts: Sequence[str]) -> Iterator[dict]:
 
 def _pieces(path: Path, meta: Mapping) -> list[_Piece]:
     found, row = [], 0
-    for entry in meta["files"]:
+    for entry in _entries(path, meta):
         name = PurePosixPath(entry["name"])
         if name.is_absolute() or ".." in name.parts:
             raise ProbelineError(
@@ -233,6 +240,24 @@ def _pieces(path: Path, meta: Mapping) -> list[_Piece]:
     return found
 
 
+def _entries(path: Path, meta: Mapping) -> list[dict]:
+    """What an index says of its parts, each value of the type that it should be."""
+    whole = all(type(meta.get(name)) is int and meta[name] > 0 for name in ("rows", "width"))
+    files = meta.get("files")
+    plain = isinstance(files, list) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and all(type(entry.get(end)) is int for end in ("start", "stop"))
+        for entry in files
+    )
+    if not (whole and plain and isinstance(meta.get("extraction"), str)):
+        raise ProbelineError(
+            f"{path}: not a whole shard: its rows, width, extraction or files are missing or no "
+            f"such values; {REMEDY}"
+        )
+    return files
+
+
 def _refuse_missing(path: Path, number: int, parts: int) -> None:
     if not path.is_file():
         raise ProbelineError(
@@ -246,6 +271,26 @@ def _about(meta: Mapping) -> dict:
     return {key: value for key, value in meta.items() if key not in left_out}
 
 
+def _refuse_untold(part: Shard) -> None:
+    """Refuse a part that does not say where its rows end, or of which shard it is."""
+    told = all(type(part.meta.get(name)) is int for name in ("stop", "total_rows"))
+    told = told and isinstance(part.meta.get("whole"), str)
+    if not told:
+        raise ProbelineError(
+            f"{part.path}: not a whole part: its stop, total_rows or whole are missing or no such "
+            f"values; {REMEDY}"
+        )
+
+
+def _refuse_other_rows(part: Shard, expected: str) -> None:
+    found = part.meta.get("row_hash")
+    if found != expected:
+        raise ProbelineError(
+            f"{part.path}: about another run: its row_hash is '{found}', expected '{expected}'; "
+            f"{REMEDY}"
+        )
+
+
 def _refuse_unlike(part: Shard, about: Mapping, whole: str, of_what: str) -> None:
     for key, value in about.items():
         if part.meta.get(key) != value:
@@ -253,7 +298,7 @@ def _refuse_unlike(part: Shard, about: Mapping, whole: str, of_what: str) -> Non
                 f"{part.path}: its {key} is '{part.meta.get(key)}', that of {of_what} '{value}'; "
                 "delete the one that is wrong and run the same command again"
             )
-    if part.meta["whole"] != whole:
+    if part.meta.get("whole") != whole:
         raise ProbelineError(
             f"{part.path}: made with other settings than {of_what} (batch_tokens, block_texts or "
             "the model's config.json); delete the one that is wrong and run the same command again"

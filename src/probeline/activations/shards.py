@@ -51,7 +51,7 @@ def use_locks() -> bool:
     return os.environ.get("PROBELINE_HDF5_LOCKING", "0") == "1"
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1024)  # an index asks for those of all its parts, again and again
 def row_hash(rows: int, first: int = 0) -> str:
     """16 hexadecimal digits of the SHA-256 over `rows` row ids from `first` on (int64)."""
     found = hashlib.sha256()
@@ -339,7 +339,8 @@ def _open(path: Path, kind: str, expect: Mapping) -> Shard:
         raise ProbelineError(
             f"{path}: an HDF5 file, but not a probeline shard of format {SHARD_FORMAT}; {REMEDY}"
         )
-    file = _opened(path)
+    with understood(path, "a whole shard", REMEDY):
+        file = _opened(path)
     try:
         with understood(path, "a whole shard", REMEDY):
             meta = _read_meta(file)
@@ -356,7 +357,8 @@ def _open(path: Path, kind: str, expect: Mapping) -> Shard:
     # It is made of what stands here.
     from probeline.activations.parts import PartedShard
 
-    return PartedShard(path, meta)
+    with understood(path, "a whole shard", REMEDY):
+        return PartedShard(path, meta)
 
 
 def _opened(path: Path) -> h5py.File:
