@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 from shared_caches import (
     DAY,
@@ -24,6 +25,7 @@ from probeline.cache.location import cache_folder
 from probeline.cache.origin import Origin, origin
 from probeline.cache.words import age_text, parse_age, parse_size, size_text
 from probeline.errors import ProbelineError
+from probeline.sealed import seal
 
 
 @pytest.fixture
@@ -180,6 +182,27 @@ def test_entries_with_names_like_ours_are_of_other_workflows(cache, names):
         path = cache / f"{key('a')}{name}"
         path.mkdir() if name == "_folder" else path.write_text("of another workflow")
     assert [origin(entry) for entry in read_entries(cache)] == [Origin("")]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "of many values", "without a seal"])
+def test_a_shard_of_others_is_read_as_any_other(cache, damage):
+    shard = store_shards(cache, "a")[0]
+    if damage == "flipped":
+        whole = shard.read_bytes()
+        shard.write_bytes(whole[:700] + bytes([whole[700] ^ 4]) + whole[701:])
+        expected = "cannot be read (ProbelineError: not a whole shard: damaged"
+    elif damage == "of many values":
+        with h5py.File(shard, "r+") as file:
+            file.attrs["model"] = ["x" * 1000] * 9
+        seal(shard)
+        expected = "cannot be read (ProbelineError: not a whole shard (attribute 'model' is not one"
+    else:
+        with h5py.File(shard) as file, h5py.File(cache / "old.h5", "w") as old:
+            old.attrs.update(file.attrs)
+        (cache / "old.h5").replace(shard)
+        expected = "org/tiny, 7 texts, 24 tokens, float32"
+    (found,) = (origin(entry) for entry in read_entries(cache))
+    assert found.detail.startswith(expected)
 
 
 # Who uses it

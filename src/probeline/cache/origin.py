@@ -9,6 +9,7 @@ from pathlib import Path
 
 from probeline.activations.names import LENGTHS, is_name
 from probeline.cache.entries import Entry
+from probeline.sealed import reading
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def origin(entry: Entry) -> Origin:
     try:
         return read(rule, path)
     except Exception as error:  # damaged files fail in as many ways as there are readers
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        told = str(error).removeprefix(f"{path}: ")  # the entry names its files
+        reason = " ".join(f"{type(error).__name__}: {told}".split())
         return Origin(rule, detail=f"cannot be read ({reason[:80]})")
 
 
@@ -71,11 +73,12 @@ def _of_labels(rule: str, path: Path) -> Origin:
 
 
 def _of_shards(rule: str, path: Path) -> Origin:
-    import h5py
+    # Here, since most entries that are asked about are no HDF5.
+    from probeline import hdf5
 
-    # Attributes alone, of any version of the format; others may read it on a disk without locks.
-    with h5py.File(path, "r", locking=False) as file:
-        told = dict(file.attrs)
+    # Attributes alone, of any version of the format.
+    with reading(path, "a whole shard") as file:
+        told = hdf5.attributes(file)
     detail = f"{told['model']}, {told['rows']} texts, {told['max_length']} tokens, {told['dtype']}"
     revision = str(told.get("revision") or "")
     at = f" at {revision[:7]}" if len(revision) == 40 else ""
