@@ -500,7 +500,9 @@ def test_a_part_that_is_replaced_while_it_is_read(copied):
             shard.read()
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "pickle", "text"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "short", "pickle", "text", "floats", "table", "archive"]
+)
 def test_token_counts_of_a_part_that_are_not_whole(copied, damage):
     path = copied / part_folder(2, 3) / LENGTHS
     if damage == "missing":
@@ -509,11 +511,30 @@ def test_token_counts_of_a_part_that_are_not_whole(copied, damage):
         np.save(path, np.zeros(3, np.int32))
     elif damage == "pickle":
         np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    elif damage in ("floats", "table"):
+        found = np.load(path)
+        np.save(path, found.astype(float) if damage == "floats" else found[:, None])
+    elif damage == "archive":
+        with path.open("wb") as handle:
+            np.savez(handle, np.load(copied / part_folder(1, 3) / LENGTHS))
     else:
         path.write_text("hello")
     with pytest.raises(ProbelineError, match=r"lengths\.npy") as caught:
         join_parts(copied, 3, [SHARD])
     assert "run the same command again" in str(caught.value)
+
+
+@pytest.mark.parametrize("timing", [None, "tokens", "many", "list"])
+def test_timings_of_a_part_that_are_not_whole(copied, timing):
+    path = copied / part_folder(2, 3) / "timing.json"
+    found = json.loads(path.read_text())
+    if timing == "tokens":
+        del found["tokens"]
+    else:
+        found = {None: {}, "many": found | {"seconds": "many"}, "list": [1, 2]}[timing]
+    path.write_text(json.dumps(found))
+    with pytest.raises(ProbelineError, match=r"part-2-of-3/timing\.json: '.*' is missing or no"):
+        join_parts(copied, 3, [SHARD])
 
 
 # Taken up again

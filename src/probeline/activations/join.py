@@ -64,20 +64,36 @@ def join_parts(folder: Path, parts: int, names: Iterable[str]) -> None:
             f"of {meta['rows']}; delete the parts and run the same command again"
         )
     write_json(folder / "tokens.json", token_summary(lengths, meta["offsets"], meta["max_length"]))
-    timings = [read_json(folder / part / "timing.json") for part in folders]
+    timings = [_timing(folder / part / "timing.json") for part in folders]
     write_json(folder / "timing.json", _joined(timings))
     logger.info("%s: %d shards of %d parts", folder, len(metas), parts)
 
 
 def _lengths(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such file; run the same command again") from None
     except (OSError, ValueError, EOFError) as error:
         raise ProbelineError(
             f"{path}: damaged ({error}); delete it and run the same command again"
         ) from None
+    # Of one array; an archive of several has no dtype.
+    if getattr(found, "dtype", None) != np.int32 or found.ndim != 1:
+        raise ProbelineError(
+            f"{path}: not one int32 per text; delete it and run the same command again"
+        )
+    return found
+
+
+def _timing(path: Path) -> dict:
+    found = read_json(path)
+    for key in _SUMS:
+        if not isinstance(found, dict) or type(found.get(key)) not in (int, float):
+            raise ProbelineError(
+                f"{path}: '{key}' is missing or no number; delete it and run the same command again"
+            )
+    return found
 
 
 def _joined(timings: Sequence[dict]) -> dict:
