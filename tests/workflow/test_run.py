@@ -129,10 +129,10 @@ def test_a_job_that_the_system_kills_is_named(project, tmp_path):
     tokens = "results/activations/notes/tiny/tokens.json"
     killed = probeline_run(project, tokens, PYTHONPATH=path)
     assert killed.returncode == 1
-    last = killed.stderr.splitlines()[-1]
-    assert last.startswith("probeline: extract_notes.tiny")
-    assert "ended by signal SIGKILL, as a system does that is out of memory" in last
-    assert last.endswith("log: logs/extract/notes/tiny.log")
+    (told,) = [line for line in killed.stderr.splitlines() if line.startswith("probeline: ")]
+    assert told.startswith("probeline: extract_notes.tiny")
+    assert "ended by signal SIGKILL, as a system does that is out of memory" in told
+    assert told.endswith("log: logs/extract/notes/tiny.log")
     assert "Traceback" not in killed.stderr
     done = probeline_run(project, tokens)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -71,15 +71,15 @@ def join_parts(folder: Path, parts: int, names: Iterable[str]) -> None:
 
 def _lengths(path: Path) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        with path.open("rb") as handle:
+            found = np.lib.format.read_array(handle, allow_pickle=False)
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such file; run the same command again") from None
     except (OSError, ValueError, EOFError) as error:
         raise ProbelineError(
             f"{path}: damaged ({error}); delete it and run the same command again"
         ) from None
-    # Of one array; an archive of several has no dtype.
-    if getattr(found, "dtype", None) != np.int32 or found.ndim != 1:
+    if found.dtype != np.int32 or found.ndim != 1:
         raise ProbelineError(
             f"{path}: not one int32 per text; delete it and run the same command again"
         )
