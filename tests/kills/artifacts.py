@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 TIMES = {
     "seconds",
     "train_seconds",
+    "seconds_per_epoch",
     "extraction_seconds",
     "texts_per_second",
     "predict_seconds",
