@@ -125,7 +125,9 @@ def test_the_code_of_a_first_stage_does_not_run_unasked(made, tmp_path):
     manifest.write_text(json.dumps(said), encoding="utf-8")
     with pytest.raises(ProbelineError, match=r"runs Python code of its own.*--trust-remote-code"):
         probeline.load(copy, device="cpu")
-    assert probeline.load(copy, device="cpu", trust_remote_code=True).labels == run.task.labels
+    assert probeline.load(copy, device="cpu", trust_remote_code=True).labels == list(
+        run.task.labels
+    )
 
 
 def test_listed_labels_have_the_logits_of_a_pass_over_all(made):
