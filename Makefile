@@ -9,9 +9,10 @@ PYTEST_ARGS ?=
 KILLS ?= 240
 SNAKEMAKE_ARGS ?=
 BENCH_ARGS ?=
-# Each test worker loads torch: beyond a few, memory is short before cores are.
+# One more than cores, as tests wait for SLURM and for what they kill. Each worker loads torch:
+# beyond a few, memory is short before cores are.
 WORKERS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
-	if [ "$$n" -gt 6 ]; then echo 6; else echo "$$n"; fi)
+	if [ "$$n" -gt 5 ]; then echo 6; else echo "$$((n + 1))"; fi)
 
 AUDIT_ARGS ?=
 AUDIT := .venv-audit

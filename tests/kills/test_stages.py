@@ -19,7 +19,7 @@ from world import KILLED, SEED, check_same, largest_file, moment, of_job
 
 pytestmark = pytest.mark.kill
 
-KILLS = int(os.environ.get("PROBELINE_TEST_KILLS", "45"))
+KILLS = int(os.environ.get("PROBELINE_TEST_KILLS", "30"))
 # How often each stage is killed, compared with others: what takes long and has a state of its own
 # more often.
 STAGES = {

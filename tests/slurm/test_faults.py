@@ -29,6 +29,7 @@ def logs_of(line: str, folder) -> list[str]:
     return named
 
 
+@pytest.mark.slurm_long
 def test_a_failing_job_is_tried_again_and_then_named(cluster, project):
     (project / "notes.csv").write_text("text,label\nwords,a\n,b\n", encoding="utf-8")
     with Run(cluster, project, TEXTS, "--retries", "1") as run:

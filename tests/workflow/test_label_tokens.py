@@ -29,21 +29,20 @@ CONFIG = edited(
             "initializations": ["random", "label_text"],
             "seeds": [1, 2],
             "chunk": 2,
-            "attention": 5,
+            "attention": 0,
             "finetune": {"epochs": 2},
         },
     ),
-    ("lrsl", {"sources": ["label-tokens"], "embedder": "./model", "tune": None}),
 )
+LRSL = {"sources": ["label-tokens"], "embedder": "./model", "tune": None}
 SERIES = ("random", "label_text")
 # Of two kinds of first embeddings and two seeds.
-STAGES = ("label_tokens", "label_tokens_figure", "label_attention")
+STAGES = ("label_tokens", "label_tokens_figure")
 TRAINED = dict.fromkeys(STAGES, 4)
 REGULAR = {"regular": 2, "regular_figure": 2}
 TABLES = (*TABLES, "label_tokens_table")
-RERANKED = {"rerank": 4, "lrsl_figure": 4, "lrsl_tables": 4}
 # Of one more series, or one more seed of both.
-ADDED = dict.fromkeys((*STAGES, *RERANKED), 2)
+ADDED = dict.fromkeys(STAGES, 2)
 PLACE = f"{DATASET}/{TASK}/{MODEL}"
 
 
@@ -65,14 +64,14 @@ def counts(*stages: str, **more: int) -> dict[str, int]:
 
 EDITS = {
     "nothing": ([], counts()),
-    "what decides": ([("label_tokens.dropout", 0.2)], counts(*TABLES, **TRAINED, **RERANKED)),
+    "what decides": ([("label_tokens.dropout", 0.2)], counts(*TABLES, **TRAINED)),
     "a setting of the training": (
         [("label_tokens.finetune.epochs", 1)],
-        counts(*TABLES, **TRAINED, **RERANKED, **REGULAR),
+        counts(*TABLES, **TRAINED, **REGULAR),
     ),
     "a setting that it takes over": (
         [("finetune.batch_size", 8)],
-        counts("finetune", "training_figure", *TABLES, **TRAINED, **RERANKED, **REGULAR),
+        counts("finetune", "training_figure", *TABLES, **TRAINED, **REGULAR),
     ),
     "a setting that it does not take over": (
         [("finetune.epochs", 3)],
@@ -80,23 +79,26 @@ EDITS = {
     ),
     "report_to": ([("finetune.report_to", ["tensorboard"])], counts()),
     "texts that are looked at": ([("label_tokens.attention", 4)], counts(label_attention=4)),
-    "none that are looked at": ([("label_tokens.attention", 0)], counts()),
+    "reranked": (
+        [("lrsl", LRSL)],
+        counts(*TABLES, **dict.fromkeys(("rerank", "lrsl_figure", "lrsl_tables"), 4)),
+    ),
     # Three classes; the sparse classifier is there, its logits of training texts are not.
     "a shortlist": (
         [("label_tokens.shortlist", 2)],
-        counts("crossfit", *TABLES, **TRAINED, **RERANKED),
+        counts("crossfit", *TABLES, **TRAINED),
     ),
     "a shortlist without cross-fitting": (
         [("label_tokens.shortlist", 2), ("lrsl.crossfit", 0)],
-        counts(*TABLES, **TRAINED, **RERANKED),
+        counts(*TABLES, **TRAINED),
     ),
     "thresholds": (
         [("label_tokens.thresholds", "fixed")],
-        counts(*TABLES, **TRAINED, **RERANKED, **REGULAR),
+        counts(*TABLES, **TRAINED, **REGULAR),
     ),
     "another way to read": (
         [("label_tokens.readings", ["joint", "isolated"])],
-        counts(*TABLES, **TRAINED, **RERANKED),
+        counts(*TABLES, **TRAINED),
     ),
     "no regular classifier": ([("baselines", ["finetune", "label-tokens"])], counts(*TABLES)),
     "a seed more": (
@@ -111,7 +113,7 @@ EDITS = {
     # Random embeddings read no text; what is reranked reads it anyway.
     "label_texts": (
         [(f"datasets.{DATASET}.label_texts", {"food": ["a meal", "a dish"]})],
-        counts(*TABLES, **dict.fromkeys(STAGES, 2), **RERANKED),
+        counts(*TABLES, **dict.fromkeys(STAGES, 2)),
     ),
 }
 
@@ -139,13 +141,10 @@ def test_the_summary_has_each_seed_and_the_mean_of_each_kind_of_embeddings(label
             assert json.loads(path.read_text())["test_score"] == pytest.approx(score, rel=1e-4)
 
 
-def test_each_kind_is_compared_and_reranked(labelled):
+def test_each_kind_is_compared(labelled):
     rows = pd.read_csv(labelled / "results/comparisons.csv")
     against = rows[rows["against"] == "label-tokens"]["against_variant"]
     assert set(against) == {f"{series}: mean of 2 seeds" for series in SERIES}
-    summary = pd.read_csv(labelled / "results/summary.csv")
-    sources = summary[(summary["method"] == "lrsl") & (summary["seeds"] > 1)]["source"]
-    assert set(sources) == {f"label-tokens-{series}" for series in SERIES}
 
 
 def test_the_regular_classifier_is_compared_with_each(labelled):
@@ -208,17 +207,6 @@ def test_figures_are_drawn(labelled):
             assert "<svg" in path.read_text()
 
 
-def test_attention_is_shown(labelled):
-    for series in SERIES:
-        for seed in (1, 2):
-            path = labelled / f"results/attention/{PLACE}/label-tokens-{series}-{seed}.parquet"
-            table = pd.read_parquet(path)
-            assert table["row"].nunique() == 5 and set(table["label"]) == set(tiny_project.CLASSES)
-            page = path.with_suffix(".html").read_text()
-            assert page.count("<h2>") == 5
-            assert f"{DATASET} / {TASK} / {MODEL} / {series} / seed {seed}" in page
-
-
 def test_the_order_of_labels_is_reported(labelled):
     for series in SERIES:
         path = labelled / f"results/scores/{PLACE}/label-tokens-{series}-1.json"
@@ -226,41 +214,64 @@ def test_the_order_of_labels_is_reported(labelled):
         assert found["difference"] > 0 and 0 <= found["changed"] <= 1
 
 
-def test_a_run_with_shortlists(labelled, tmp_path, tiny_model):
-    """From the sparse classifier of the same run, which the folder then carries with it."""
+@pytest.fixture(scope="module")
+def listed(labelled, tmp_path_factory):
+    """The same project, run again with shortlists; its one classifier is looked at and reranked."""
     config = edited(
         ("label_tokens.shortlist", 2),
         ("label_tokens.chunk", None),
+        ("label_tokens.attention", 5),
         ("label_tokens.initializations", ["mean"]),
         ("label_tokens.readings", ["isolated"]),
         ("label_tokens.seeds", [1]),
         ("label_tokens.finetune.epochs", 1),
         ("baselines", ["label-tokens"]),
-        ("lrsl", {"sources": []}),
+        ("lrsl", LRSL),
         base=CONFIG,
     )
-    folder = tmp_path / "project"
+    folder = tmp_path_factory.mktemp("listed") / "project"
     shutil.copytree(labelled, folder, symlinks=True)
     tiny_project.write_config(folder / "config.yaml", config)
     snake.run(folder)
-    name = f"{PLACE}/label-tokens-mean-isolated-1"
-    scores = json.loads((folder / f"results/scores/{name}.json").read_text())
+    return folder
+
+
+LISTED = f"{PLACE}/label-tokens-mean-isolated-1"
+
+
+def test_a_run_with_shortlists(listed):
+    """From the sparse classifier of the same run, which the folder then carries with it."""
+    scores = json.loads((listed / f"results/scores/{LISTED}.json").read_text())
     assert scores["shortlist"]["labels"] == 2
     # Isolated, their order is nothing but rounding.
     assert scores["order"]["changed"] == 0 and scores["order"]["difference"] < 1e-4
-    stored = read_predictions(folder / f"results/predictions/{name}.h5")
-    ranked = read_predictions(folder / f"results/predictions/{PLACE}/stc.h5")
+    stored = read_predictions(listed / f"results/predictions/{LISTED}.h5")
+    ranked = read_predictions(listed / f"results/predictions/{PLACE}/stc.h5")
     for split in ("validation", "test"):
         logits, first = stored.of(split), ranked.of(split)
         lists = np.sort(np.argsort(-first, axis=1, kind="stable")[:, :2], axis=1)
         assert (np.sort(np.argsort(-logits, axis=1)[:, :2], axis=1) == lists).all()
-    texts = pd.read_parquet(folder / f"results/datasets/{DATASET}/texts.parquet")["text"]
+    texts = pd.read_parquet(listed / f"results/datasets/{DATASET}/texts.parquet")["text"]
     rows = stored.rows_of("test")
-    loaded = probeline.load(folder / f"results/label_tokens/{PLACE}/mean-isolated/1", device="cpu")
+    loaded = probeline.load(listed / f"results/label_tokens/{PLACE}/mean-isolated/1", device="cpu")
     assert np.allclose(loaded.logits(texts[rows].tolist()), stored.of("test"), atol=1e-4)
-    table = pd.read_parquet(folder / f"results/attention/{name}.parquet")
-    assert (table.groupby("row")["label"].nunique() == 2).all()
-    table = pd.read_csv(folder / "results/label_tokens.csv")
+    table = pd.read_csv(listed / "results/label_tokens.csv")
     assert list(table["variant"]) == ["mean-isolated"]
     assert table["recall_test"][0] == pytest.approx(scores["shortlist"]["recall"]["test"], rel=1e-4)
-    assert snake.planned(folder) == []
+    assert snake.planned(listed) == []
+
+
+def test_attention_is_shown(listed):
+    path = listed / f"results/attention/{LISTED}.parquet"
+    table = pd.read_parquet(path)
+    assert table["row"].nunique() == 5 and set(table["label"]) <= set(tiny_project.CLASSES)
+    assert (table.groupby("row")["label"].nunique() == 2).all()
+    page = path.with_suffix(".html").read_text()
+    assert page.count("<h2>") == 5
+    assert f"{DATASET} / {TASK} / {MODEL} / mean-isolated / seed 1" in page
+
+
+def test_it_is_reranked(listed):
+    summary = pd.read_csv(listed / "results/summary.csv")
+    rows = summary[(summary["method"] == "lrsl") & (summary["split"] == "test")]
+    assert set(rows["source"]) == {"label-tokens-mean-isolated-1"}
