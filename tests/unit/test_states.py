@@ -6,10 +6,12 @@ import fcntl
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake.persistence.file import FilePersistence
 
-from probeline.workflow.states import STATES, forget_finished, held
+from probeline.workflow.states import STATES, forget_finished, half_made, held
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +36,17 @@ def test_the_state_of_a_job_that_is_done_is_forgotten_in_the_end():
     forget_finished()
     assert not done.exists()
     assert (killed / "journal.jsonl").exists()
+
+
+def test_half_made_outputs_are_named_as_snakemake_has_noted_them(here):
+    """A note's name is at most as long as a file's may be; Snakemake cuts those of long outputs."""
+    limit = SimpleNamespace(_fetch_max_len=lambda folder: 255)
+    names = ["results/summary.csv", f"results/{'ä' * 100}/{'b' * 200}.json"]
+    for name in names:
+        note = Path(FilePersistence._record_path(limit, here / ".snakemake/incomplete", name))
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+    assert half_made(here) == sorted(names)
 
 
 def test_what_snakemake_has_not_taken_note_of_stays():

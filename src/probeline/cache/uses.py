@@ -21,11 +21,12 @@ from pathlib import Path
 from probeline.cache.entries import KEY, user_name
 from probeline.errors import ProbelineError
 from probeline.files import explained, write_json, write_text
+from probeline.workflow.states import STATES
 
 OWN = ".probeline"
 _FOLDERS = "folders"
 # In a working directory.
-_ID = Path(".probeline") / "id"
+_ID = STATES / "id"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from probeline.doctor.findings import (
     STALE,
     Finding,
 )
-from probeline.doctor.leftovers import is_locked, marks, states, temporary
+from probeline.doctor.leftovers import marks, states, temporary
 from probeline.doctor.origins import Origins
 from probeline.doctor.planned import FOLLOWS, MISSING, Output
 from probeline.doctor.whole import shard_trouble, trouble
@@ -26,6 +26,7 @@ from probeline.files import is_temporary
 from probeline.provenance import FOLDER as PROVENANCE
 from probeline.provenance import Written, difference, read_records
 from probeline.sealed import seal_of
+from probeline.workflow.states import snakemake_locks
 
 RESULTS = "results"
 # Of Snakemake: how long jobs took. Of a search: its trials, which no job must delete.
@@ -139,7 +140,7 @@ class _Look:
         report: Report,
     ):
         self._folder, self._outputs, self._origins, self._report = folder, outputs, origins, report
-        self._locked = is_locked(folder)
+        self._locked = bool(snakemake_locks(folder))
         # Of all records there are, and of those that tell what their files hold.
         self._records, self._trusted = records, trusted
         self._known = {written.output for written in trusted.values()}

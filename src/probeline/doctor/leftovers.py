@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator
 from pathlib import Path
 
 from probeline.doctor.findings import DELETE, INCOMPLETE, RUN, UNLOCK, Finding
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a snakemake works here, or was killed: that it alone can tell."""
-    return any((folder / ".snakemake" / "locks").glob("*"))
+from probeline.workflow.states import STATES, half_made, snakemake_locks
 
 
 def temporary(name: str, locked: bool) -> Finding:
@@ -25,8 +19,8 @@ def temporary(name: str, locked: bool) -> Finding:
 
 def states(folder: Path, pending: bool) -> Iterator[Finding]:
     """State folders; `pending` says whether a job is left that may go on from them."""
-    locked = is_locked(folder)
-    home = folder / ".probeline"
+    locked = bool(snakemake_locks(folder))
+    home = folder / STATES
     for path in sorted(_deepest(home)) if home.is_dir() else ():
         name = path.relative_to(folder).as_posix()
         if pending:
@@ -50,17 +44,9 @@ def _deepest(folder: Path) -> Iterator[Path]:
 
 def marks(folder: Path) -> Iterator[Finding]:
     """Outputs that Snakemake knows to be half-made, and its locks."""
-    for mark in sorted((folder / ".snakemake" / "incomplete").glob("*")):
-        name = _decoded(mark.name)
-        if name is not None and (folder / name).exists():
+    for name in half_made(folder):
+        if (folder / name).exists():
             yield Finding(INCOMPLETE, name, "its job was killed while it wrote", RUN)
-    if is_locked(folder):
+    if snakemake_locks(folder):
         reason = "the lock of another snakemake, or of one that was killed"
         yield Finding(INCOMPLETE, ".snakemake/locks", reason, UNLOCK)
-
-
-def _decoded(name: str) -> str | None:
-    try:
-        return base64.b64decode(name, altchars=b"_-", validate=False).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None

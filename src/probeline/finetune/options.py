@@ -12,6 +12,8 @@ PRECISIONS = ("auto", "no", "bf16", "fp16")
 CLASS_WEIGHTS = (None, "balanced")
 KEEP = ("best", "last")
 ALL_LINEAR = "all-linear"
+# How often a training saves its state, and whom it tells of its progress: no weight depends on it.
+ASIDE = ("checkpoint_minutes", "report_to")
 
 
 @dataclass(frozen=True)

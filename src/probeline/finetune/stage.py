@@ -20,7 +20,7 @@ from probeline.finetune.checkpoints import Checkpoints
 from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.logits import logits_of
 from probeline.finetune.metrics import multilabel_metrics
-from probeline.finetune.options import Options, read_options
+from probeline.finetune.options import ASIDE, Options, read_options
 from probeline.finetune.output import write_output
 from probeline.finetune.prepare import check_classes, check_machine, prepare
 from probeline.finetune.record import Record
@@ -204,7 +204,7 @@ def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
 def _deciding(options: Options) -> dict:
     """The options but for those that leave the weights of every step as they are."""
     found = options.plain()
-    for key in ("keep", "checkpoint_minutes", "report_to"):
+    for key in ("keep", *ASIDE):
         del found[key]
     if found["lora"] is not None:
         del found["lora"]["merge"]

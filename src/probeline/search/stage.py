@@ -11,7 +11,7 @@ from probeline.data.store import read_dataset
 from probeline.errors import ProbelineError
 from probeline.files import read_json, write_json
 from probeline.finetune.kind import REGULAR, Regular
-from probeline.finetune.options import read_options
+from probeline.finetune.options import ASIDE, read_options
 from probeline.finetune.prepare import check_classes, check_machine
 from probeline.finetune.resumable import NotFinite
 from probeline.models.reference import resolve
@@ -24,8 +24,6 @@ from probeline.search.tuning import Finetuning
 
 # By classifier: where its settings stand in a configuration.
 SECTIONS = {"finetune": ("finetune",), "label-tokens": ("label_tokens", "finetune")}
-# They change no score.
-_ASIDE = ("checkpoint_minutes", "report_to")
 
 
 def search(
@@ -102,7 +100,7 @@ def search(
         "labels_fingerprint": dataset.manifest["labels_fingerprint"],
         "task": task.name,
         "metric": task.metric,
-        "options": {name: value for name, value in options.items() if name not in _ASIDE},
+        "options": {name: value for name, value in options.items() if name not in ASIDE},
         "space": chosen,
         "prune": prune,
         "seed": seed,

@@ -14,14 +14,12 @@ from probeline.config import (
     series_of,
 )
 from probeline.errors import ProbelineError
+from probeline.finetune.options import ASIDE
 from probeline.models.reading import check_reading
 from probeline.workflow.sources import Sources
 
 # Special tokens of a pair of texts.
 _FRAME = 3
-# How often a training saves its state, and whom it tells of its progress.
-ASIDE = ("checkpoint_minutes", "report_to")
-
 
 # What the classifier is told of how its label tokens read, where it is not as usual.
 _READINGS = {UNORDERED: {"shared_positions": True, "labels_attend": False}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from probeline.files import read_json, write_json
@@ -79,12 +79,9 @@ def run_finetune(
     aside : mapping
         Options that leave the result as it is.
     """
-    place = ("finetune", names["dataset"], names["task"], names["model"], names["seed"])
-    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
-
     from probeline.finetune.kind import REGULAR
 
-    _train(REGULAR, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+    _train("finetune", REGULAR, names, inputs, outputs, threads, settings, aside)
 
 
 def run_regular(
@@ -102,13 +99,10 @@ def run_regular(
     settings : mapping
         thresholds too.
     """
-    place = ("regular", *(names[key] for key in ("dataset", "task", "model", "seed")))
-    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
-
     from probeline.finetune.kind import Counterpart
 
     kind = Counterpart(settings["thresholds"])
-    _train(kind, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+    _train("regular", kind, names, inputs, outputs, threads, settings, aside)
 
 
 def run_label_tokens(
@@ -130,14 +124,10 @@ def run_label_tokens(
     settings : mapping
         label_tokens too, the options of `read_kind`.
     """
-    parts = [names[key] for key in ("dataset", "task", "model", "init", "seed")]
-    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
-
     from probeline.label_tokens.kind import read_kind
 
     kind = read_kind(settings["label_tokens"], _first_stage(inputs))
-    place = ("label_tokens", *parts)
-    _train(kind, place, names, inputs, outputs, settings | {"spec": spec}, aside)
+    _train("label_tokens", kind, names, inputs, outputs, threads, settings, aside)
 
 
 def _first_stage(inputs):
@@ -149,23 +139,27 @@ def _first_stage(inputs):
 
 
 def _train(
+    stage: str,
     kind,
-    place: Sequence[str],
     names: Mapping[str, str],
     inputs,
     outputs: Mapping[str, str],
+    threads: int,
     settings: Mapping,
     aside: Mapping,
 ) -> None:
+    spec = offline_spec(settings["spec"], inputs.get("pinned"), threads)
+
     from probeline.finetune.stage import finetune
     from probeline.models.weights import files_hash, model_files
 
-    with held(*place, made=outputs["folder"]) as state:
+    place = [names[key] for key in ("dataset", "task", "model", "init", "seed") if key in names]
+    with held(stage, *place, made=outputs["folder"]) as state:
         finetune(
             Path(inputs.dataset[0]).parent,
             names["task"],
             names["model"],
-            settings["spec"],
+            spec,
             outputs["folder"],
             outputs["predictions"],
             outputs["scores"],
@@ -179,6 +173,48 @@ def _train(
         # The weights alone: that a training took longer is no reason to extract again.
         files = model_files(Path(outputs["folder"]))
         write_json(outputs["identity"], {"model": files_hash(files)})
+
+
+def run_embed(
+    names: Mapping[str, str],
+    stage: str,
+    inputs,
+    outputs: Mapping[str, str],
+    threads: int,
+    settings: Mapping,
+) -> None:
+    """Tune the sentence embedding on the hard negatives of one source.
+
+    Parameters
+    ----------
+    names : mapping
+        The wildcards, task and seed among them.
+    stage : str
+        What tells the job's state from that of another rule with these names.
+    inputs
+        `dataset` (its artifacts), `triplets` and perhaps `pinned`.
+    outputs : mapping
+        folder, identity.
+    settings : mapping
+        Those of `probeline.lrsl.stage_embed.embed`; embedder too.
+    """
+    spec = offline_embedder(settings["embedder"], inputs.get("pinned"), threads)
+
+    from probeline.lrsl.stage_embed import embed
+
+    with held(stage, *names.values(), made=outputs["folder"]) as state:
+        embed(
+            Path(inputs.dataset[0]).parent,
+            names["task"],
+            inputs.triplets,
+            spec,
+            outputs["folder"],
+            outputs["identity"],
+            state,
+            settings,
+            int(names["seed"]),
+            keep_state=True,
+        )
 
 
 def run_search(

@@ -13,7 +13,8 @@ from probeline import versions
 from probeline.config import GIVEN, LABEL_TOKENS, NO_MODEL, PATH_TASK, REGULAR, validate
 from probeline.data.paths import split_sources
 from probeline.data.selection import is_drawn, selection
-from probeline.workflow.label_tokens import ASIDE, described
+from probeline.finetune.options import ASIDE
+from probeline.workflow.label_tokens import described
 from probeline.workflow.reranking import Reranking
 from probeline.workflow.sources import named
 

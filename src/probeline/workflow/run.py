@@ -14,7 +14,7 @@ from probeline.errors import ProbelineError
 from probeline.files import explained
 from probeline.locks import Lock, take
 from probeline.workflow.clock import settle_times
-from probeline.workflow.states import forget_finished
+from probeline.workflow.states import RUN_LOCK, forget_finished, snakemake_locks
 
 
 def snakefile() -> Path:
@@ -45,7 +45,7 @@ def snakemake_command(folder: Path) -> list[str]:
 def is_running(folder: Path) -> bool:
     """Whether a `probeline run` works in `folder` now; False where a disk has no locks."""
     try:
-        with (folder / ".probeline" / "run.lock").open("rb") as handle:
+        with (folder / RUN_LOCK).open("rb") as handle:
             return take(handle, shared=True) is Lock.BUSY
     except FileNotFoundError:
         return False
@@ -102,7 +102,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     """
     command = snakemake_command(folder)
     with _alone(folder) as (lock, alone):
-        if alone and _died(lock) and _locks(folder):
+        if alone and _died(lock) and snakemake_locks(folder):
             unlock = [*command, *arguments, "--unlock", "--quiet", "all"]
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
         # What fails from here on, before Snakemake starts, leaves no lock of ours.
@@ -111,9 +111,9 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         settled = 0 if dry else settle_times(folder)
         if settled:
             _say(f"{folder}: {settled} results were from the future; they are of now from now on")
-        locks = _locks(folder)
+        locks = snakemake_locks(folder)
         status = _outliving([*command, *arguments, "--rerun-incomplete"], lock)
-        if status == 1 and locks and locks == _locks(folder):
+        if status == 1 and locks and locks == snakemake_locks(folder):
             _say(
                 f"{folder}: locked by another snakemake that works here, or by one that was "
                 "killed; wait for it, or if there is none: probeline run --unlock"
@@ -150,10 +150,6 @@ def _outliving(command: Sequence[str], lock: IO[str]) -> int:
         lock.truncate(0)
 
 
-def _locks(folder: Path) -> set[str]:
-    return {path.name for path in (folder / ".snakemake" / "locks").glob("*")}
-
-
 def _say(line: str) -> None:
     print(f"probeline: {line}", file=sys.stderr)
 
@@ -161,7 +157,7 @@ def _say(line: str) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[tuple[IO[str], bool]]:
     """Hold the folder; yields the open lock, and False where a disk has none and we may not be."""
-    path = folder / ".probeline" / "run.lock"
+    path = folder / RUN_LOCK
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+")

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from probeline import versions
 from probeline.config import LABEL_TOKENS
-from probeline.workflow.label_tokens import (
-    ASIDE,
-    LabelTokenRuns,
-    described,
-    series_name,
-)
+from probeline.finetune.options import ASIDE
+from probeline.workflow.label_tokens import LabelTokenRuns, described, series_name
 
 
 class Searches(LabelTokenRuns):

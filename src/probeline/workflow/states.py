@@ -10,6 +10,8 @@ them: a folder has one user at a time.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
 import os
 import shutil
@@ -20,8 +22,9 @@ from pathlib import Path
 from probeline.locks import Lock, take
 
 STATES = Path(".probeline")
+RUN_LOCK = STATES / "run.lock"
 _FINISHED = "finished"
-_INCOMPLETE = Path(".snakemake", "incomplete")
+_SNAKEMAKE = Path(".snakemake")
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +67,36 @@ def _wait(handle, folder: Path) -> None:
         logger.warning("%s: cannot be locked here: %s", folder, lock.value)
 
 
+def snakemake_locks(folder: Path) -> set[str]:
+    """Names of Snakemake's locks in a folder: one works there or was killed, it alone can tell."""
+    return {path.name for path in (folder / _SNAKEMAKE / "locks").glob("*")}
+
+
+def half_made(folder: Path) -> list[str]:
+    """Outputs, by name, of jobs that have begun there and not ended, as Snakemake has noted them.
+
+    Its notes are files named by the output in base64. A long name is cut, and all of its parts but
+    the last are folders that begin with an ``@``.
+    """
+    home = folder / _SNAKEMAKE / "incomplete"
+    notes = (path.relative_to(home).parts for path in home.rglob("*") if path.is_file())
+    return sorted(_decoded("".join(part.removeprefix("@") for part in note)) for note in notes)
+
+
+def _decoded(name: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(name).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return name
+
+
 def forget_finished(folder: Path = Path()) -> None:
     """Delete the state folders of jobs that are done, in a run's working directory.
 
     As long as Snakemake has noted jobs there that have begun and not ended, from an earlier run for
     other targets, all stays; and always that of a job whose result is not there.
     """
-    if any(path.is_file() for path in (folder / _INCOMPLETE).rglob("*")):
+    if half_made(folder):
         return
     for mark in list((folder / STATES).rglob(_FINISHED)):
         # A model may be called so.
