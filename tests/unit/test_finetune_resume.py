@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from finetuning import run, write_toy
+from interrupting import Stopped, kill_after, stop_after
 from tiny_models import build
 
 from probeline.finetune.checkpoints import Checkpoints
@@ -26,28 +23,6 @@ OPTIONS = {
     "evaluations": 2,
     "warmup": 0.2,
 }
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from probeline.finetune.checkpoints import Checkpoints
-from finetuning import run
-from test_finetune_resume import OPTIONS
-seal, count = Checkpoints.seal, []
-
-def sealed(self, step, record):
-    seal(self, step, record)
-    count.append(step)
-    if len(count) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Checkpoints.seal = sealed
-run(Path({data!r}), Path({model!r}), Path({folder!r}), **OPTIONS)
-"""
-
-
-class Stopped(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +45,11 @@ def what_it_is(model: Path) -> tuple[bytes, list[dict], dict]:
     return (model / "model.safetensors").read_bytes(), training["history"], scores
 
 
-def stop_after(monkeypatch, seals: int):
-    """Let the process be stopped right after so many checkpoints."""
-    whole, count = Checkpoints.seal, []
-
-    def seal(self, step, record):
-        whole(self, step, record)
-        count.append(step)
-        if len(count) == seals:
-            raise Stopped
-
-    monkeypatch.setattr(Checkpoints, "seal", seal)
-
-
 def test_killed_and_resumed_gives_the_same_weights(inputs, undisturbed, tmp_path):
     data, model = inputs
-    values = {"data": str(data), "model": str(model), "folder": str(tmp_path)}
-    script = KILLED.format(tests=str(Path(__file__).parent), **values)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    kill_after(
+        3, f"from finetuning import run\nrun({data!r}, {model!r}, {tmp_path!r}, **{OPTIONS!r})"
+    )
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "state/checkpoint-8/record.json").exists()
     assert what_it_is(run(data, model, tmp_path, **OPTIONS)) == what_it_is(undisturbed)

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import filecmp
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from finetuning import run, write_multilabel, write_toy
+from interrupting import kill_after
 from test_finetune_resume import OPTIONS, what_it_is
 from tiny_models import build
 
 from probeline.label_tokens.kind import read_kind
 
 SECTION = {"initialization": "random", "thresholds": "per-label", "dropout": 0.3}
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from probeline.finetune.checkpoints import Checkpoints
-from probeline.label_tokens.kind import read_kind
+TRAINING = """
 from finetuning import run
-from test_label_tokens_resume import OPTIONS, SECTION
-seal, count = Checkpoints.seal, []
-
-def sealed(self, step, record):
-    seal(self, step, record)
-    count.append(step)
-    if len(count) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Checkpoints.seal = sealed
-kind = read_kind(SECTION)
-run(Path({data!r}), Path({model!r}), Path({folder!r}), kind=kind, **OPTIONS)
+from probeline.label_tokens.kind import read_kind
+run({data!r}, {model!r}, {folder!r}, kind=read_kind({section!r}), **{options!r})
 """
 
 
@@ -43,11 +24,8 @@ run(Path({data!r}), Path({model!r}), Path({folder!r}), kind=kind, **OPTIONS)
 def test_killed_and_resumed_gives_the_same_weights(write, tmp_path):
     data, model = write(tmp_path / "data", train=43), build("bert", tmp_path / "bert")
     folder, kind = tmp_path / "killed", read_kind(SECTION)
-    values = {"data": str(data), "model": str(model), "folder": str(folder)}
-    script = KILLED.format(tests=str(Path(__file__).parent), **values)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    told = {"section": SECTION, "options": OPTIONS}
+    kill_after(2, TRAINING.format(data=data, model=model, folder=folder, **told))
     assert not (folder / "model").exists()
     assert (folder / "state/checkpoint-5/record.json").exists()
     resumed = run(data, model, folder, kind=kind, **OPTIONS)

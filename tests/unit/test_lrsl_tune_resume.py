@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from finetuning import write_toy
+from interrupting import Stopped, kill_after, stop_after
 from tiny_embedders import write_embedder
 from tuning import run
 
-from probeline.finetune.checkpoints import Checkpoints
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from probeline.finetune.checkpoints import Checkpoints
-from tuning import run
-seal, count = Checkpoints.seal, []
-
-def sealed(self, step, record):
-    seal(self, step, record)
-    count.append(step)
-    if len(count) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Checkpoints.seal = sealed
-run(Path({data!r}), Path({base!r}), Path({folder!r}), **{options!r})
-"""
 # 30 triplets are 8 steps of 4 an epoch, the last of 2; a checkpoint after every step.
 OPTIONS = {"checkpoint_minutes": 1e-9, "epochs": 2}
-
-
-class Stopped(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +36,7 @@ def what_it_is(folder: Path) -> tuple[bytes, dict]:
 
 def test_killed_and_resumed_gives_the_same_weights(inputs, undisturbed, tmp_path, caplog):
     data, base = inputs
-    values = {"data": str(data), "base": str(base), "folder": str(tmp_path), "options": OPTIONS}
-    script = KILLED.format(tests=str(Path(__file__).parent), **values)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    kill_after(3, f"from tuning import run\nrun({data!r}, {base!r}, {tmp_path!r}, **{OPTIONS!r})")
     assert not (tmp_path / "embedding").exists()
     with caplog.at_level("INFO"):
         folder = run(data, base, tmp_path, **OPTIONS)
@@ -78,16 +48,8 @@ def test_killed_and_resumed_gives_the_same_weights(inputs, undisturbed, tmp_path
 def test_stopped_at_the_end_or_in_the_middle_of_an_epoch(
     inputs, undisturbed, tmp_path, monkeypatch, seals
 ):
-    whole, count = Checkpoints.seal, []
-
-    def seal(self, step, record):
-        whole(self, step, record)
-        count.append(step)
-        if len(count) == seals:
-            raise Stopped
-
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Checkpoints, "seal", seal)
+        stop_after(patch, seals)
         run(*inputs, tmp_path, **OPTIONS)
     assert what_it_is(run(*inputs, tmp_path, **OPTIONS)) == what_it_is(undisturbed)
 
