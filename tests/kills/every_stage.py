@@ -26,7 +26,7 @@ CONFIG = edited(
     ("probe.path_length", 8),
     (
         "baselines",
-        ["sentence-embedding", "tfidf", "zero-shot", "icl", "finetune", "label-tokens"],
+        ["sentence-embedding", "tfidf", "zero-shot", "icl", "finetune", "label-tokens", "regular"],
     ),
     ("icl", {"models": [ASKED], "seeds": [1], "shots": 1, "max_texts": {"test": 10}}),
     (

@@ -41,6 +41,8 @@ STAGES = {
     "path_predictions": 1,
     "finetune": 6,
     "training_figure": 1,
+    "regular": 1,
+    "regular_figure": 1,
     "label_tokens": 4,
     "label_tokens_figure": 1,
     "label_tokens_table": 1,
@@ -63,7 +65,14 @@ STAGES = {
     "tradeoff_figure": 1,
 }
 # Steps between two checkpoints.
-INTERVAL = {"finetune": 4, "label_tokens": 4, "search": 2, "embed": 15, "embed_on_own_logits": 15}
+INTERVAL = {
+    "finetune": 4,
+    "regular": 4,
+    "label_tokens": 4,
+    "search": 2,
+    "embed": 15,
+    "embed_on_own_logits": 15,
+}
 # Forward passes of a block. While a block is computed, the one before it is written.
 BLOCK_PASSES = 1
 

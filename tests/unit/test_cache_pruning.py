@@ -133,14 +133,17 @@ def test_what_was_made_anew_meanwhile_is_not_overwritten(cache, tmp_path):
     assert not list((cache / ".probeline" / "removed").iterdir())
 
 
-def test_what_cannot_be_removed_is_named(cache):
-    texts = store_texts(cache, "a")
-    blocked = cache / ".probeline" / "removed" / f"{key('a')}_manifest.json" / "in the way"
+@pytest.mark.parametrize("name", ["_manifest.json", "_texts.parquet"])
+def test_what_cannot_be_removed_is_named_and_stays_whole(cache, name):
+    store_texts(cache, "a")
+    (before,) = read_entries(cache)
+    blocked = cache / ".probeline" / "removed" / f"{key('a')}{name}" / "in the way"
     blocked.mkdir(parents=True)
     _, refused = pruning.remove(cache, read_entries(cache), [], lambda: uses.in_use([]))
     (line,) = refused
-    assert f"{key('a')}_manifest.json: of " in line and "cannot be removed: " in line
-    assert texts.is_file()
+    assert f"{key('a')}{name}: of " in line and "cannot be removed: " in line
+    assert set(before.parts) == {"_manifest.json", "_texts.parquet"}
+    assert all(path.is_file() for path in before.parts.values())
 
 
 def test_two_do_not_remove_at_once(cache):

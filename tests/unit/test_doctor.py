@@ -431,6 +431,28 @@ def test_a_record_tells_nothing_of_a_folder_that_came_from_a_cache(folder):
     assert report.unverified == 2
 
 
+def test_folders_that_are_linked_are_looked_into(folder):
+    """Of a cache, where a folder in an output is a link; or all of them, to a disk with room."""
+    home = folder / FOLDER
+    (home / "pooling").mkdir()
+    (home / "pooling" / "config.json").write_text('{"words": ')
+    entry = from_cache(folder, FOLDER, "b")
+    # A link that leads up again is followed once.
+    (home / "pooling" / "up").symlink_to(folder / "results")
+    name = f"{FOLDER}/pooling/config.json"
+    for report in (examine(folder, outputs()), examine(relocated(folder), outputs())):
+        damaged = [f for f in report.findings if f.kind == "damaged"]
+        assert name in {f.path for f in damaged}
+        assert f"rm -r {entry / 'pooling'}" in mending(report, outputs(), [])[0]
+
+
+def relocated(folder):
+    """Results that lie elsewhere."""
+    (folder / "results").rename(folder.with_name("scratch"))
+    (folder / "results").symlink_to(folder.with_name("scratch"))
+    return folder
+
+
 def test_a_stale_entry_of_a_cache_stays_there(folder):
     """It is right for the texts it is of, which another folder may have."""
     entry = from_cache(folder, SHARD, "a")

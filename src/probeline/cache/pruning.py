@@ -148,13 +148,17 @@ def _alone(cache: Path) -> Iterator[None]:
 
 
 def _moved(entry: Entry, aside: Path) -> list[str]:
-    """Move the files of an entry; all of them stay where the first cannot be moved."""
+    """Move the files of an entry; all of them stay where one cannot be moved."""
+    moved = []
     for path in entry.parts.values():
         try:
             path.replace(aside / path.name)
+            moved.append(path)
         except FileNotFoundError:
             continue
         except OSError as error:
+            for other in moved:
+                (aside / other.name).replace(other)
             return [f"{path}: of {entry.owner}, cannot be removed: {os.strerror(error.errno)}"]
     return []
 

@@ -65,12 +65,27 @@ class Report:
 
 def artifacts(folder: Path) -> list[Path]:
     """Every file under `results/` that is not told about others."""
-    found = sorted(path for path in (folder / RESULTS).rglob("*") if not path.is_dir())
     return [
         path
-        for path in found
+        for path in sorted(_files(folder / RESULTS))
         if path.name != _TIMESTAMP and not path.relative_to(folder).as_posix().startswith(_BESIDE)
     ]
+
+
+def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All files, those of linked folders too: of a cache, or of another disk."""
+    here = folder.resolve()
+    if here in above:  # linked into itself
+        return
+    try:
+        paths = list(folder.iterdir())
+    except OSError:  # closed to us
+        return
+    for path in paths:
+        if path.is_dir():
+            yield from _files(path, above | {here})
+        else:
+            yield path
 
 
 def examine(

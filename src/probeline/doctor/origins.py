@@ -35,11 +35,12 @@ class Origins:
         """Of what else an artifact is than it should be; None if of nothing else."""
         about = _about(path)
         dataset, fingerprint = about.get("dataset"), about.get("dataset_fingerprint")
-        if dataset and fingerprint and self._fingerprint(dataset) not in (None, fingerprint):
+        known = self._fingerprint(dataset) if isinstance(dataset, str) and fingerprint else None
+        if known not in (None, fingerprint):
             return f"about other texts than dataset '{dataset}' has now"
         model, revision = about.get("model"), str(about.get("revision"))
         # Others name a model as the configuration does.
-        shard = about.get("format") in (FORMAT, PART, INDEX)
+        shard = about.get("format") in (FORMAT, PART, INDEX) and isinstance(model, str)
         if (
             shard
             and revision.startswith("sha256:")
@@ -55,10 +56,8 @@ class Origins:
         except (ProbelineError, AttributeError):
             return None
 
-    def _weights(self, model: str | None) -> str | None:
-        """As `LoadedModel.revision`; None if the model is not here, or none is named."""
-        if not isinstance(model, str):
-            return None
+    def _weights(self, model: str) -> str | None:
+        """As `LoadedModel.revision`; None if the model is not here."""
         own = self._folder / model
         path = os.fspath(own) if not model.startswith("package:") and own.is_dir() else model
         try:
