@@ -39,6 +39,7 @@ class Sources:
         self.compared = config.compared_origins()
         self.shapes: dict[str, ModelShape] = {}
         self._sources: dict[str, tuple[list[str], str | None]] = {}
+        self._samples: dict[str, str] = {}
         self._label_texts: dict[tuple[str, str], dict[str, list[str]]] = {}
         self._read_all()
 
@@ -218,8 +219,12 @@ class Sources:
 
     def sample_of(self, model: str) -> str:
         """What changes with the files of a model that lie here, whatever their times say."""
-        kinds = ("package", "folder")
-        return sampled_hash([path for kind in kinds for path in self.files_of(model, kind)])
+        # Asked for by the parameters of every job of the model.
+        if model not in self._samples:
+            kinds = ("package", "folder")
+            paths = [path for kind in kinds for path in self.files_of(model, kind)]
+            self._samples[model] = sampled_hash(paths)
+        return self._samples[model]
 
     def is_fetched(self, model: str) -> bool:
         """Whether the weights or the tokenizer come from a hub."""
