@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,28 @@ def shared(tmp_path_factory, worker_id) -> Path:
     return base if worker_id == "master" else base.parent
 
 
+def run_once(shared: Path, name: str, build: Callable[[Path], object]) -> Path:
+    """A project that `build` makes in a folder and that has run whole; not to be changed."""
+    folder, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            build(folder)
+            snake.run(folder)
+            done.touch()
+    return folder
+
+
+def edited_stages(folder: Path, tmp_path: Path, config: dict) -> Callable[..., dict[str, int]]:
+    """Return a function: what stages would run again in a folder, its configuration changed."""
+
+    def stages(*changes: tuple[str, object]) -> dict[str, int]:
+        changed = tiny_project.edited(*changes, base=config)
+        path = tiny_project.write_config(tmp_path / "edited.yaml", changed)
+        return snake.stages(snake.planned(folder, "--configfile", path))
+
+    return stages
+
+
 @pytest.fixture(scope="session")
 def tiny_model(shared) -> Path:
     """The tiny model; not to be changed."""
@@ -31,14 +54,7 @@ def tiny_model(shared) -> Path:
 @pytest.fixture(scope="session")
 def finished(shared, tiny_model) -> Path:
     """A project that has run whole; for dry runs, not to be changed."""
-    folder = shared / "finished"
-    done = shared / "finished.done"
-    with FileLock(shared / "finished.lock"):
-        if not done.exists():
-            tiny_project.build_project(folder, tiny_model)
-            snake.run(folder)
-            done.touch()
-    return folder
+    return run_once(shared, "finished", lambda to: tiny_project.build_project(to, tiny_model))
 
 
 @pytest.fixture

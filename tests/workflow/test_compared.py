@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import snake
 import tiny_project
-from filelock import FileLock
+from fixtures import edited_stages, run_once
 from rerun_table import PAIR, TABLES
 from tiny_language_models import build_causal
 from tiny_project import DATASET, MODEL, TASK, edited
@@ -33,25 +33,18 @@ TRAINED = {"finetune": 3, "training_figure": 3}
 @pytest.fixture(scope="module")
 def compared(shared, tiny_model):
     """A project with every method that has run whole; for dry runs, not to be changed."""
-    folder = shared / "compared"
-    with FileLock(shared / "compared.lock"):
-        if not (shared / "compared.done").exists():
-            tiny_project.build_project(folder, tiny_model, CONFIG)
-            build_causal("gpt2", folder / "causal")
-            snake.run(folder)
-            (shared / "compared.done").touch()
-    return folder
+
+    def build(folder):
+        tiny_project.build_project(folder, tiny_model, CONFIG)
+        build_causal("gpt2", folder / "causal")
+
+    return run_once(shared, "compared", build)
 
 
 @pytest.fixture
 def variant(compared, tmp_path):
     """Return the stages that would run again under another configuration."""
-
-    def stages(*changes: tuple[str, object]) -> dict[str, int]:
-        path = tiny_project.write_config(tmp_path / "edited.yaml", edited(*changes, base=CONFIG))
-        return snake.stages(snake.planned(compared, "--configfile", path))
-
-    return stages
+    return edited_stages(compared, tmp_path, CONFIG)
 
 
 def counts(*stages: str, **more: int) -> dict[str, int]:

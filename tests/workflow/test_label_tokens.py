@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import snake
 import tiny_project
-from filelock import FileLock
+from fixtures import run_once
 from rerun_table import TABLES
 from rich.console import Console
 from tiny_project import DATASET, MODEL, TASK, edited
@@ -49,13 +49,9 @@ PLACE = f"{DATASET}/{TASK}/{MODEL}"
 @pytest.fixture(scope="module")
 def labelled(shared, tiny_model):
     """A project that has run whole; for dry runs, not to be changed."""
-    folder = shared / "label_tokens"
-    with FileLock(shared / "label_tokens.lock"):
-        if not (shared / "label_tokens.done").exists():
-            tiny_project.build_project(folder, tiny_model, CONFIG)
-            snake.run(folder)
-            (shared / "label_tokens.done").touch()
-    return folder
+    return run_once(
+        shared, "label_tokens", lambda to: tiny_project.build_project(to, tiny_model, CONFIG)
+    )
 
 
 def counts(*stages: str, **more: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import snake
 import tiny_project
-from filelock import FileLock
+from fixtures import edited_stages, run_once
 from rerun_table import ALL, TABLES
 from rich.console import Console
 from tiny_project import DATASET, MODEL, TASK, edited
@@ -61,26 +61,19 @@ def write_labels(folder, extra: str = "") -> None:
 @pytest.fixture(scope="module")
 def reranked(shared, tiny_model):
     """A project that has run whole; for dry runs, not to be changed."""
-    folder = shared / "reranked"
-    with FileLock(shared / "reranked.lock"):
-        if not (shared / "reranked.done").exists():
-            tiny_project.build_project(folder, tiny_model, CONFIG)
-            write_theirs(folder)
-            write_labels(folder)
-            snake.run(folder)
-            (shared / "reranked.done").touch()
-    return folder
+
+    def build(folder):
+        tiny_project.build_project(folder, tiny_model, CONFIG)
+        write_theirs(folder)
+        write_labels(folder)
+
+    return run_once(shared, "reranked", build)
 
 
 @pytest.fixture
 def variant(reranked, tmp_path):
     """Return the stages that would run again under another configuration."""
-
-    def stages(*changes: tuple[str, object]) -> dict[str, int]:
-        path = tiny_project.write_config(tmp_path / "edited.yaml", edited(*changes, base=CONFIG))
-        return snake.stages(snake.planned(reranked, "--configfile", path))
-
-    return stages
+    return edited_stages(reranked, tmp_path, CONFIG)
 
 
 # Of all seeds of a source together.

@@ -9,7 +9,7 @@ import pytest
 import snake
 import tiny_project
 import yaml
-from filelock import FileLock
+from fixtures import edited_stages, run_once
 from tiny_project import DATASET, MODEL, TASK, edited
 
 CONFIG = edited(
@@ -44,24 +44,13 @@ def place(folder, classifier):
 @pytest.fixture(scope="module")
 def searched(shared, tiny_model):
     """A project that has run whole; for dry runs, not to be changed."""
-    folder = shared / "search"
-    with FileLock(shared / "search.lock"):
-        if not (shared / "search.done").exists():
-            tiny_project.build_project(folder, tiny_model, CONFIG)
-            snake.run(folder)
-            (shared / "search.done").touch()
-    return folder
+    return run_once(shared, "search", lambda to: tiny_project.build_project(to, tiny_model, CONFIG))
 
 
 @pytest.fixture
 def variant(searched, tmp_path):
     """Return the stages that would run again under another configuration."""
-
-    def stages(*changes: tuple[str, object]) -> dict[str, int]:
-        path = tiny_project.write_config(tmp_path / "edited.yaml", edited(*changes, base=CONFIG))
-        return snake.stages(snake.planned(searched, "--configfile", path))
-
-    return stages
+    return edited_stages(searched, tmp_path, CONFIG)
 
 
 EDITS = {
