@@ -191,12 +191,21 @@ def line(row: Row) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """The rows as a table to print."""
-    made = Table("id", "target", "measured", "floor", "met", "note", box=None, padding=(0, 1))
+    names = ("id", "target", "measured", "floor", "of the floor", "met", "note")
+    made = Table(*names, box=None, padding=(0, 1))
     for row in rows:
-        values = (row.id, row.target, shown(row.measured), shown(row.floor), _word(row.met))
+        figures = shown(row.measured), shown(row.floor), _share(row)
+        values = (row.id, row.target, *figures, _word(row.met))
         # As text, since a note may hold what rich would read as markup.
         made.add_row(*map(Text, (*values, row.note)))
     return made
+
+
+def _share(row: Row) -> str:
+    """How many times the floor was measured: above 1 for costs, below for times faster."""
+    if row.measured is None or not row.floor:
+        return "-"
+    return f"{row.measured / row.floor:.2f} x"
 
 
 def _word(met: bool | None) -> str:

@@ -38,6 +38,17 @@ def pytest_collection_modifyitems(items) -> None:
                 item.add_marker(pytest.mark.skip(reason="minutes each: `make test-slurm` runs it"))
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the jobs of the whole run, by SLURM's own record."""
+    reports = terminalreporter.stats.get("passed", [])
+    jobs = [dict(report.user_properties).get("slurm jobs") for report in reports]
+    for rows in filter(None, jobs):
+        terminalreporter.section("jobs by SLURM's own record")
+        for row in [["job", "rule", "state", "held", "start", "seconds"], *rows]:
+            line = "{:>5}  {:44} {:10} {:10} {:9} {:>7}".format(*map(str, row))
+            terminalreporter.write_line(line.rstrip())
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """One node of two CPUs and one GPU."""

@@ -45,6 +45,12 @@ def rule_of(job: Done) -> str:
     return re.fullmatch(r"rule_(.+?)(_wildcards_.*)?", job.rule)[1]
 
 
+def row_of(job: Done) -> list[str]:
+    seconds = (job.end - job.start).total_seconds()
+    started = job.start.time().isoformat("seconds")
+    return [str(job.id), rule_of(job), job.state, job.gres or "-", started, f"{seconds:.0f}"]
+
+
 @pytest.fixture(scope="module")
 def ran(cluster, tmp_path_factory, tiny_model) -> Ran:
     folder = tmp_path_factory.mktemp("slurm") / "project"
@@ -81,7 +87,8 @@ def test_a_second_run_goes_on_where_the_first_was_stopped(ran):
     assert not {"texts"} & {rule_of(job) for job in ran.after}
 
 
-def test_all_stages_are_completed_by_slurms_own_record(ran):
+def test_all_stages_are_completed_by_slurms_own_record(ran, record_property):
+    record_property("slurm jobs", [row_of(job) for job in ran.jobs])
     assert {job.state for job in ran.after} == {"COMPLETED"}
     completed = sorted(rule_of(job) for job in ran.jobs if job.state == "COMPLETED")
     submitted = sorted(job.rule for job in ran.planned if job.rule not in LOCAL)
