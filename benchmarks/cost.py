@@ -20,12 +20,15 @@ import typer
 
 from benchmarks.bench import Bench, cores, limit_threads
 from benchmarks.timing import interleaved, medians
+from probeline.activations.names import POOLINGS
 
 _FACTOR = 4
 _TEXTS = 500
 _BLOCKS = 3
 _WIDTH = 192
 _REPEATS = 3
+# A law holds that predicts to a quarter.
+_NEAR = 1.25
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Law:
     @property
     def measured(self) -> float:
         return self.large / self.small
+
+    @property
+    def verdict(self) -> str:
+        """Whether the law holds to a quarter, or where it errs."""
+        share = self.measured / self.predicted
+        return "less" if share < 1 / _NEAR else "more" if share > _NEAR else "as predicted"
 
 
 def laws(bench: Bench) -> Iterator[Law]:
@@ -75,6 +84,7 @@ def extraction_laws(bench: Bench) -> Iterator[Law]:
             _FACTOR**2,
             _FACTOR,
         ),
+        "1 -> 4 poolings": (_pooled(base, "mean"), _pooled(base, *POOLINGS), 1, _FACTOR),
     }
     for sizes, (small, large, time_factor, byte_factor) in pairs.items():
         seconds = _in_turn(lambda w=small: _net(w), lambda w=large: _net(w))
@@ -92,6 +102,10 @@ def _bert(bench: Bench, folder: Path, blocks: int, width: int):
     config = BertConfig(vocab_size=30522, num_attention_heads=width // 32, **shape)
     model = gpu.save(config, bench.folder(f"bert-{blocks}-{width}"))
     return gpu.work(bench, folder, model, "cpu", "float32")
+
+
+def _pooled(work, *poolings: str):
+    return replace(work, options=work.options | {"poolings": list(poolings)})
 
 
 def _net(work) -> float:
@@ -137,27 +151,13 @@ def probe_laws(bench: Bench) -> Iterator[Law]:
 
 
 def aggregation_laws(bench: Bench) -> Iterator[Law]:
-    """Seconds and memory of the grid of one slug over texts and candidate neurons."""
+    """Seconds and memory of the grid of one slug over texts, candidate neurons and classes."""
     from benchmarks import data
-    from probeline.aggregate.grid import prepare, search
-    from probeline.aggregate.neurons import candidates, read_activations
 
     (name,) = data.available(bench, ["sst2"])
-    prepared = data.prepare(bench, name)
-    source = ("ffn", "mean")
-    table = data.neuron_tables(bench, prepared, [source])[source]
-    etas = prepared.config.section("sparsify")["etas"]
-    options = prepared.config.section("aggregate")
-    neurons, task = candidates([table], etas), prepared.task
-    shards = {(*source, layer): prepared.shard(*source, layer) for layer in set(neurons.layer)}
-    dataset = prepared.dataset
-    values = read_activations(neurons, shards, dataset.fingerprint, dataset.rows)
+    neurons, values, task, run = _grid(bench, name)
     fewer = neurons.take(np.arange(len(neurons))[::_FACTOR])
     part = replace(task, **_fewer_rows(task, 1 / _FACTOR))
-
-    def run(kept, activations, of) -> Callable[[], None]:
-        return lambda: search(prepare(kept, activations, of), of, etas, options)
-
     whole = run(neurons, values, task)
     pairs = {
         f"{len(part.rows['train']):,} -> {len(task.rows['train']):,} texts": (
@@ -172,6 +172,38 @@ def aggregation_laws(bench: Bench) -> Iterator[Law]:
     for sizes, (small, factor) in pairs.items():
         yield Law("aggregation, seconds", sizes, factor, *_in_turn(small, whole))
         yield Law("aggregation, memory", sizes, factor, _peak(small), _peak(whole))
+    if "banking77" in data.available(bench, ["banking77"]):
+        neurons, values, task, run = _grid(bench, "banking77")
+        # The same neurons and texts: of each class's neighbours, which count as one class then.
+        few = replace(
+            task,
+            labels=task.labels[: task.classes // _FACTOR],
+            y={split: y // _FACTOR % (task.classes // _FACTOR) for split, y in task.y.items()},
+        )
+        sides = run(neurons, values, few), run(neurons, values, task)
+        sizes = f"{few.classes} -> {task.classes} classes of the same texts"
+        yield Law("aggregation, seconds", sizes, _FACTOR, *_in_turn(*sides))
+
+
+def _grid(bench: Bench, name: str):
+    """Candidate neurons of a dataset, their activations, its task, and what searches the grid."""
+    from benchmarks import data
+    from probeline.aggregate.grid import prepare, search
+    from probeline.aggregate.neurons import candidates, read_activations
+
+    prepared = data.prepare(bench, name)
+    source = ("ffn", "mean")
+    table = data.neuron_tables(bench, prepared, [source])[source]
+    etas = prepared.config.section("sparsify")["etas"]
+    options = prepared.config.section("aggregate")
+    neurons, dataset = candidates([table], etas), prepared.dataset
+    shards = {(*source, layer): prepared.shard(*source, layer) for layer in set(neurons.layer)}
+    values = read_activations(neurons, shards, dataset.fingerprint, dataset.rows)
+
+    def run(kept, activations, of) -> Callable[[], None]:
+        return lambda: search(prepare(kept, activations, of), of, etas, options)
+
+    return neurons, values, prepared.task, run
 
 
 def _problem(prepared, representation: str, layer: int):
@@ -253,7 +285,7 @@ def main(
         for law in laws(bench):
             typer.echo(
                 f"{law.what:26} {law.sizes:42} x {law.predicted:<5.3g} measured x "
-                f"{law.measured:.3g} ({law.small:.4g} -> {law.large:.4g})"
+                f"{law.measured:.3g} ({law.small:.4g} -> {law.large:.4g}), {law.verdict}"
             )
 
 

@@ -378,6 +378,8 @@ def test_cost_is_measured_on_parts_of_one_problem():
     np.testing.assert_array_equal(part["train"], X["train"][y["train"] < 2])
     np.testing.assert_array_equal(few.rows["train"], np.flatnonzero(y["train"] < 2))
     assert cost.Law("time", "1 -> 4", 4, 2.0, 7.0).measured == 3.5
+    words = [cost.Law("time", "1 -> 4", 4, 2.0, large).verdict for large in (6.0, 7.0, 9.0, 11.0)]
+    assert words == ["less", "as predicted", "as predicted", "more"]
 
 
 def test_the_peak_is_what_is_held_at_once():
