@@ -92,7 +92,7 @@ def test_a_regular_model_s_folder_answers_too(bert, tmp_path, kind):
     assert np.allclose(loaded.logits(dataset.texts, dataset.pairs), stored, atol=1e-5)
     with pytest.raises(ProbelineError, match="trained on pairs of texts"):
         loaded.logits(dataset.texts)
-    with pytest.raises(ProbelineError, match="is a fine-tuned model, and rerankers go with"):
+    with pytest.raises(ProbelineError, match="not a reranker folder"):
         probeline.load(model, device="cpu", rerank=tmp_path)
 
 

@@ -316,8 +316,8 @@ def test_label_vectors_of_another_width(folder):
 
 def classifier_of(folder: Path) -> dict:
     own = read_reranker_manifest(folder)
-    provenance = {key: own[key] for key in ("dataset", "dataset_fingerprint", "model")}
-    return {key: own[key] for key in ("task", "labels", "multilabel")} | {"provenance": provenance}
+    keys = ("dataset", "dataset_fingerprint", "task", "multilabel", "labels", "model")
+    return {key: own[key] for key in keys} | {"source": ("stc", "probe")}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import torch
 
 import probeline.label_tokens  # noqa: F401 - transformers then knows what it has to load
 from probeline.activations.batching import tokenize
-from probeline.classifier.answers import answers, check_texts
+from probeline.classifier.loaded import LoadedClassifier
 from probeline.classifier.training import Training, read_training
 from probeline.classifier.trust import carries_code, check_trust
 from probeline.errors import ProbelineError
@@ -36,7 +36,9 @@ from probeline.models.load import (
 )
 from probeline.models.reference import ModelShape, ModelSource, max_positions
 from probeline.models.weights import weight_files
-from probeline.probe.losses import sigmoid, softmax
+
+if TYPE_CHECKING:
+    from probeline.lrsl.reranker import Reranker
 
 
 class Ranking(Protocol):
@@ -47,8 +49,8 @@ class Ranking(Protocol):
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray: ...
 
 
-class TrainedClassifier:
-    """A fine-tuned model's folder, `results/finetuned/...` or `results/label_tokens/...`.
+class TrainedClassifier(LoadedClassifier):
+    """A trained model's folder, `results/finetuned/...`, `regular/...` or `label_tokens/...`.
 
     Parameters
     ----------
@@ -58,6 +60,9 @@ class TrainedClassifier:
         What makes the shortlists of labels, for a classifier that has them.
     trust_remote_code : bool
         Whether a model with Python code of its own may run it.
+    reranker : Reranker, optional
+        What decides hard texts anew; that it belongs to this classifier is for the caller to check
+        (`probeline.lrsl.folder.check_belongs`).
 
     Attributes
     ----------
@@ -65,6 +70,7 @@ class TrainedClassifier:
     multilabel : bool
     manifest : dict
         The contents of training.json.
+    reranker : Reranker or None
 
     Raises
     ------
@@ -79,12 +85,18 @@ class TrainedClassifier:
         device: str = "auto",
         first: Ranking | None = None,
         trust_remote_code: bool = False,
+        reranker: Reranker | None = None,
     ):
         folder = Path(folder)
         training = read_training(folder)
-        self.manifest = training.manifest
-        self.labels, self.multilabel = training.labels, training.multilabel
-        self._pair, self._threshold = training.pair, training.threshold
+        super().__init__(
+            training.labels,
+            training.multilabel,
+            training.pair,
+            training.threshold,
+            training.manifest,
+            reranker,
+        )
         self._model = _load(folder, training, device, trust_remote_code)
         self._first, self._listed = first, getattr(self._model.body.config, "shortlist", None)
         if self._listed is not None and (first is None or first.labels != self.labels):
@@ -93,18 +105,7 @@ class TrainedClassifier:
                 "is missing or another; copy the folder again"
             )
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Logits, float32 (texts, labels); multi-label thresholds are already taken off.
-
-        Parameters
-        ----------
-        texts : sequence of str
-        pairs : sequence of str, optional
-            The second texts, for a classifier of text pairs.
-        """
-        texts, pairs = list(texts), None if pairs is None else list(pairs)
-        wanted = pairs is not None if self._pair is None else self._pair
-        check_texts(texts, pairs, wanted)
+    def _own_logits(self, texts: list[str], pairs: list[str] | None) -> np.ndarray:
         tokens = tokenize(self._model, texts, pairs)
         lists = self._lists(texts, pairs)
         if lists is not None:
@@ -137,34 +138,10 @@ class TrainedClassifier:
                 f"{self._model.path}: its labels are no tokens, so nothing attends from them; "
                 "give a folder like results/label_tokens/DATASET/TASK/MODEL/INITIALIZATION/SEED"
             )
-        texts, pairs = list(texts), None if pairs is None else list(pairs)
-        check_texts(texts, pairs, pairs is not None if self._pair is None else self._pair)
+        texts, pairs = self._checked(texts, pairs)
         lists = self._lists(texts, pairs)
         model = self._model
         return label_attention(model.body, model.tokenizer, texts, pairs, rows, layers, lists)
-
-    def scores(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Probabilities, float32 (texts, labels): softmax, or a sigmoid per label."""
-        return self._probabilities(self.logits(texts, pairs))
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return sigmoid(logits + self._threshold) if self.multilabel else softmax(logits)
-
-    def predict(
-        self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None
-    ) -> list[dict]:
-        """Classify texts.
-
-        Returns
-        -------
-        list of dict
-            One per text: ``label`` (str) or, for multi-label, ``labels`` (list of str);
-            ``scores`` {label: probability}.
-        """
-        if isinstance(texts, str):
-            texts, pairs = [texts], None if pairs is None else [pairs]
-        logits = self.logits(texts, pairs)
-        return list(answers(self.labels, self.multilabel, logits, self._probabilities(logits)))
 
 
 def _load(folder: Path, training: Training, device: str, trusted: bool) -> LoadedModel:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from probeline.errors import ProbelineError
 from probeline.files import read_json
+from probeline.finetune.kind import Counterpart, Regular
 from probeline.finetune.output import TRAINING
+from probeline.label_tokens.build import LabelTokenOptions
+from probeline.label_tokens.kind import LabelTokens
 
 _MOST_TOKENS = 2**31 - 1
 
@@ -33,6 +36,9 @@ class Training:
         any texts.
     threshold : ndarray of float32, shape () or (K,)
         Of multi-label logits.
+    sources : tuple of str
+        File names, without the suffix, that its predictions may have, such as finetune-42. Folders
+        of earlier versions do not tell `finetune` from `regular`: two.
     """
 
     manifest: Mapping
@@ -41,6 +47,7 @@ class Training:
     max_length: int
     pair: bool | None
     threshold: np.ndarray
+    sources: tuple[str, ...]
 
 
 def read_training(folder: str | os.PathLike) -> Training:
@@ -79,7 +86,21 @@ def _training(manifest: Mapping) -> Training:
     if not 1 <= length <= _MOST_TOKENS:
         raise ValueError("'max_length' is not a number of tokens")
     threshold = _threshold(manifest["found"]["threshold"], len(labels))
-    return Training(manifest, labels, manifest["multilabel"], length, pair, threshold)
+    sources = _sources(manifest)
+    return Training(manifest, labels, manifest["multilabel"], length, pair, threshold, sources)
+
+
+def _sources(manifest: Mapping) -> tuple[str, ...]:
+    settings = manifest["settings"]
+    told = settings.get("label_tokens")
+    if told is not None:
+        known = [each.name for each in fields(LabelTokenOptions) if each.name in told]
+        options = LabelTokenOptions(**{name: told[name] for name in known})
+        names = (f"{LabelTokens.method}-{options.series}",)
+    else:
+        method = manifest.get("method")
+        names = (Regular.method, Counterpart.method) if method is None else (method,)
+    return tuple(f"{name}-{settings.get('seed')}" for name in names)
 
 
 def _threshold(value: object, classes: int) -> np.ndarray:

@@ -66,6 +66,7 @@ def write_output(
             temporary / TRAINING,
             {
                 "probeline": probeline.__version__,
+                "method": kind.method,
                 "labels": list(job.task.labels),
                 "multilabel": job.task.multilabel,
                 "settings": dict(settings),

@@ -39,6 +39,13 @@ class LabelTokenOptions:
     shortlist: int | None = None
     dropout: float = 0.1
 
+    @property
+    def series(self) -> str:
+        """What it begins with and, where it is not as usual, how it reads."""
+        unordered = self.shared_positions and not self.labels_attend
+        reading = "-isolated" if self.isolated else "-unordered" if unordered else ""
+        return f"{self.initialization}{reading}"
+
 
 def build_classifier(
     body: PreTrainedModel,

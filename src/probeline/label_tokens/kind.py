@@ -55,10 +55,7 @@ class LabelTokens(Regular):
 
     def variant(self, options: Options) -> str:
         """What it begins with and, where it is not as usual, how it reads."""
-        own = self.options
-        unordered = own.shared_positions and not own.labels_attend
-        reading = "-isolated" if own.isolated else "-unordered" if unordered else ""
-        return f"{own.initialization}{reading}"
+        return self.options.series
 
     def load(self, spec: Mapping, task: TaskData, options: Options, seed: int) -> LoadedModel:
         """Load the model that `spec` names as a body with label tokens and a head for `task`.

@@ -175,9 +175,7 @@ def _check_manifest(manifest: Mapping) -> None:
         raise ValueError("how hard a text is cannot be measured so")
 
 
-def check_belongs(
-    folder: str | os.PathLike, reranker: Mapping, classifier: Mapping, source: str = "stc"
-) -> None:
+def check_belongs(folder: str | os.PathLike, reranker: Mapping, classifier: Mapping) -> None:
     """Refuse a reranker that was not made for a classifier.
 
     Parameters
@@ -187,29 +185,16 @@ def check_belongs(
     reranker : mapping
         The contents of reranker.json.
     classifier : mapping
-        The contents of classifier.json.
-    source : str
-        Name of the classifier's predictions.
+        What the classifier's folder says; see `probeline.classifier.identity.identity`.
 
     Raises
     ------
     ProbelineError
         If their dataset, task, labels, model or source differ.
     """
-    provenance = classifier["provenance"]
-    texts = ("dataset_fingerprint", provenance.get("dataset_fingerprint"))
-    pairs = (
-        ("dataset", provenance.get("dataset")),
-        texts,
-        ("task", classifier["task"]),
-        ("multilabel", classifier["multilabel"]),
-        ("labels", classifier["labels"]),
-        ("model", provenance.get("model")),
-        ("source", source),
-    )
-    for key, expected in pairs:
+    for key, expected in classifier.items():
         found = reranker.get(key)
-        if found != expected:
+        if found not in (expected if isinstance(expected, tuple) else (expected,)):
             raise ProbelineError(
                 f"{folder}: made for another classifier: its {key.replace('_', ' ')} is "
                 f"{_short(found)}, the classifier's is {_short(expected)}; give the reranker of "
@@ -220,14 +205,20 @@ def check_belongs(
 def attach_reranker(classifier: str | os.PathLike, reranker: str | os.PathLike) -> None:
     """Copy a reranker's folder into the classifier's folder, which is then used with it.
 
+    Parameters
+    ----------
+    classifier : path
+        A sparse classifier, or a fine-tuned model, its labels tokens or not.
+    reranker : path
+
     Raises
     ------
     ProbelineError
         If the two do not belong together.
     """
-    from probeline.classifier.folder import read_manifest
+    from probeline.classifier.identity import identity
 
-    check_belongs(reranker, read_reranker_manifest(reranker), read_manifest(classifier))
+    check_belongs(reranker, read_reranker_manifest(reranker), identity(classifier))
     with replacing_folder(Path(classifier) / CARRIED) as temporary:
         shutil.copytree(reranker, temporary, dirs_exist_ok=True)
 
@@ -305,6 +296,8 @@ def _embedder(folder: Path, reference: Mapping, vectors: LabelVectors, device: s
 
 
 def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return " or ".join(map(_short, value))
     if isinstance(value, list):
         few = ", ".join(map(str, value[:3]))
         return f"{len(value)} names ({few}{', ...' if len(value) > 3 else ''})"
