@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import peft
 import pytest
 import torch
 import transformers
-from finetuning import run, write_toy
+from finetuning import run, write_multilabel, write_toy
 from safetensors.torch import load_file
+from scipy.special import expit
 from tiny_models import TINY, build
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+import probeline
 from probeline.data.store import read_dataset
 from probeline.errors import ProbelineError
 from probeline.finetune.lora import WHOLE_MODULES, linear_maps, load_adapter, merge_adapter
@@ -87,6 +91,42 @@ def test_merging_can_wait(toy, gpt2, tuned, tmp_path):
     assert found == (tuned / "model/model.safetensors").read_bytes()
     config = json.loads((tmp_path / "merged/config.json").read_text())
     assert config["id2label"]["2"] == "label 2"
+    modes = {path.stat().st_mode for path in (tmp_path / "merged").iterdir()}
+    assert modes == {(folder / "training.json").stat().st_mode}
+
+
+@pytest.mark.parametrize("given", ["model", "model/adapter"])
+def test_what_is_merged_later_predicts_what_was_stored(tmp_path, given):
+    data = write_multilabel(tmp_path / "data")
+    lora = {**LORA, "merge": False}
+    folder = run(data, build("bert", tmp_path / "bert"), tmp_path, lora=lora, learning_rate=1e-2)
+    with pytest.raises(ProbelineError, match="holds adapters alone; in Python, probel") as caught:
+        probeline.load(folder, "cpu")
+    assert f"merge_adapter('{folder}', OUT)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    merge_adapter(tmp_path / given, tmp_path / "merged")
+    loaded, texts = probeline.load(tmp_path / "merged", "cpu"), read_dataset(data).texts
+    stored = read_predictions(tmp_path / "predictions.h5").logits
+    assert len(np.unique(stored > 0, axis=0)) > 2
+    np.testing.assert_allclose(loaded.logits(texts), stored, atol=1e-4)
+    threshold = json.loads((folder / "training.json").read_text())["found"]["threshold"]
+    np.testing.assert_allclose(loaded.scores(texts), expit(stored + threshold), atol=1e-4)
+
+
+def test_an_adapter_alone_is_merged_to_a_model_without_a_record(tuned, tmp_path):
+    alone = shutil.copytree(tuned / "model/adapter", tmp_path / "mine/elsewhere")
+    (tmp_path / "mine/training.json").write_text("another's")
+    merge_adapter(alone, tmp_path / "merged")
+    assert not (tmp_path / "merged/training.json").exists()
+    load_model({"path": str(tmp_path / "merged"), "device": "cpu", "dtype": "float32"})
+
+
+@pytest.mark.parametrize("out", [".", "adapter", "../model", ".."])
+def test_an_adapter_is_not_replaced_by_what_it_is_merged_to(tuned, tmp_path, out):
+    folder = Path(shutil.copytree(tuned / "model", tmp_path / "all/model"))
+    with pytest.raises(ProbelineError, match="would be replaced, and holds the adapter"):
+        merge_adapter(folder, folder / out)
+    assert (folder / "adapter/adapter_model.safetensors").is_file()
 
 
 def test_peft_reads_the_adapter_by_itself(tuned):

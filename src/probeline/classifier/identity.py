@@ -7,7 +7,7 @@ from pathlib import Path
 
 from probeline.classifier.folder import MANIFEST, read_head
 from probeline.classifier.training import read_training
-from probeline.finetune.output import TRAINING
+from probeline.finetune.folder import TRAINING
 
 # File name, without its suffix, of what the sparse classifier that is saved predicts.
 _SPARSE = "stc"

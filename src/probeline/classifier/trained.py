@@ -18,9 +18,9 @@ from probeline.classifier.loaded import LoadedClassifier
 from probeline.classifier.training import Training, read_training
 from probeline.classifier.trust import carries_code, check_trust
 from probeline.errors import ProbelineError
+from probeline.finetune.folder import TRAINING
 from probeline.finetune.logits import logits_of
 from probeline.finetune.lora import ADAPTER
-from probeline.finetune.output import TRAINING
 from probeline.label_tokens.attention import label_attention
 from probeline.label_tokens.model import LabelTokenClassifier
 from probeline.label_tokens.shortlist import FIRST_STAGE, shortlist
@@ -147,7 +147,9 @@ class TrainedClassifier(LoadedClassifier):
 def _load(folder: Path, training: Training, device: str, trusted: bool) -> LoadedModel:
     if not (folder / "config.json").is_file() and (folder / ADAPTER).is_dir():
         raise ProbelineError(
-            f"{folder}: holds adapters alone; train it again with finetune.lora.merge: true"
+            f"{folder}: holds adapters alone; in Python, "
+            f"probeline.finetune.lora.merge_adapter({str(folder)!r}, OUT) writes the merged model, "
+            "which is used instead (finetune.lora.merge: true does so in the run)"
         )
     where = str(folder)
     weights = weight_files(folder, where)

@@ -11,8 +11,8 @@ import numpy as np
 
 from probeline.errors import ProbelineError
 from probeline.files import read_json
+from probeline.finetune.folder import TRAINING
 from probeline.finetune.kind import Counterpart, Regular
-from probeline.finetune.output import TRAINING
 from probeline.label_tokens.build import LabelTokenOptions
 from probeline.label_tokens.kind import LabelTokens
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import torch
 
 from probeline.errors import ProbelineError, nearest
 from probeline.files import read_json, replacing_folder
+from probeline.finetune.folder import TRAINING, readable
 from probeline.finetune.options import ALL_LINEAR, Options
 from probeline.models.load import quiet, reason
 
@@ -146,21 +148,31 @@ def merge_adapter(folder: str | os.PathLike, out: str | os.PathLike) -> None:
     folder : path
         What fine-tuning wrote (its adapter lies in `adapter/`), or the adapter's own folder.
     out : path
-        Written whole or not at all: model.safetensors, config.json and the tokenizer.
+        Written whole or not at all, in place of a folder that is there: model.safetensors
+        (float32), config.json and the tokenizer; with the training.json beside the adapter, where
+        there is one, it is a classifier for `probeline.load`.
 
     Raises
     ------
     ProbelineError
-        If there is no adapter, or its base model is not where it was.
+        If there is no adapter, its base model is not where it was, or `out` holds the adapter.
     """
     folder = Path(folder)
     folder = folder if (folder / ADAPTER_CONFIG).is_file() else folder / ADAPTER
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ProbelineError(f"{folder}: no adapter there; expected {ADAPTER_WEIGHTS}")
+    if folder.resolve().is_relative_to(Path(out).resolve()):
+        raise ProbelineError(
+            f"{out}: would be replaced, and holds the adapter {folder}; give another folder"
+        )
+    training = folder.parent / TRAINING
     with quiet(), replacing_folder(out) as temporary:
         model = load_adapter(folder).merge_and_unload()
         model.save_pretrained(temporary)
         _tokenizer(folder).save_pretrained(temporary)
+        if folder.name == ADAPTER and training.is_file():
+            shutil.copyfile(training, temporary / TRAINING)
+        readable(temporary, temporary / "config.json")
 
 
 def load_adapter(folder: Path) -> torch.nn.Module:

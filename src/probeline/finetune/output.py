@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import probeline
 from probeline.files import replacing_folder, write_json
 from probeline.finetune.curve import CURVE, write_curve
+from probeline.finetune.folder import TRAINING, readable
 from probeline.finetune.kind import REGULAR, Regular
 from probeline.finetune.lora import ADAPTER, merge_adapter
 from probeline.finetune.record import Record
@@ -20,7 +21,6 @@ from probeline.models.load import LoadedModel, quiet
 if TYPE_CHECKING:
     from probeline.finetune.trainer import Job
 
-TRAINING = "training.json"
 _REPORTS = "runs"  # where transformers' integrations write, in the state folder
 
 
@@ -94,14 +94,3 @@ def _write_adapter(folder: Path, model: LoadedModel) -> None:
     described.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form
-
-
-def readable(folder: Path, like: Path) -> None:
-    """Give all files the mode of `like`.
-
-    safetensors makes files that are their owner's alone to read, but folders are handed on.
-    """
-    mode = like.stat().st_mode
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(mode)

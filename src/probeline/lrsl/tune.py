@@ -24,8 +24,8 @@ from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
 from probeline.files import replacing_folder, write_json
 from probeline.finetune.checkpoints import Checkpoints
+from probeline.finetune.folder import readable
 from probeline.finetune.model import resolve_precision
-from probeline.finetune.output import readable
 from probeline.finetune.record import Record
 from probeline.finetune.resumable import kept_step, memory_errors, train_to_end
 from probeline.lrsl.embedding import Embedder, load_embedder, texts_to_embed
