@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics
 
+from probeline.finetune.metrics import multilabel_metrics
 from probeline.results.label_tokens import COLUMNS, label_tokens_table, write_label_tokens
 
 CELL = {"dataset": "d", "task": "label", "model": "m"}
@@ -83,6 +85,66 @@ def test_what_scores_files_tell_and_do_not(given):
     np.testing.assert_array_equal(table["chunk_difference"], [np.nan, 1.5, np.nan])
     np.testing.assert_allclose(table["recall_test"].astype(float), [np.nan, np.nan, 0.95])
     assert table["labels_read"][2] == 20
+
+
+MULTILABEL = ["micro_f1", "macro_f1", "roc_auc_micro", "subset_accuracy"]
+
+
+def with_labels(entry: dict, labels: list[np.ndarray], logits: list[np.ndarray]) -> None:
+    """Enter in the scores file of each seed what it tells of a multi-label test split."""
+    for path, y, z in zip(entry["scores"], labels, logits, strict=True):
+        found = multilabel_metrics(y, z, 0.3)
+        other = dict.fromkeys(found, 9.0)
+        scores = {"multilabel": {"validation": other, "test": found}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | scores))
+
+
+def naive(y: np.ndarray, logits: np.ndarray) -> list[float]:
+    """scikit-learn's scores of probabilities, in the order of `MULTILABEL`."""
+    p = 1 / (1 + np.exp(-logits))
+    decided = p > 1 / (1 + np.exp(-0.3))
+    return [
+        metrics.f1_score(y, decided, average="micro"),
+        metrics.f1_score(y, decided, average="macro"),
+        metrics.roc_auc_score(y, p, average="micro"),
+        metrics.accuracy_score(y, decided),
+    ]
+
+
+def test_scores_of_several_labels_are_means_over_seeds_of_test(given):
+    rng = np.random.default_rng(0)
+    summary, comparisons, entries = given
+    expected = []
+    for entry in entries[:2]:
+        logits = list(rng.standard_normal((2, 40, 3)))
+        labels = [z + 1.5 * rng.standard_normal(z.shape) > 0.5 for z in logits]
+        with_labels(entry, labels, logits)
+        expected.append(np.mean([naive(*one) for one in zip(labels, logits, strict=True)], axis=0))
+    table = label_tokens_table(summary, comparisons, entries)
+    np.testing.assert_allclose(table[MULTILABEL][:2].astype(float), expected, rtol=1e-6)
+    assert len(np.unique(np.round(expected, 6))) == 8
+    # The third row is of one label per text: its scores files know nothing of the kind.
+    assert table[MULTILABEL][2:].isna().all(axis=None)
+    assert table["test"].tolist() == [0.5, 0.6, 0.7]
+
+
+def test_scores_of_several_labels_that_do_not_exist_are_empty(given, tmp_path):
+    """ROC-AUC where no label holds, and all of them where no seed tells any."""
+    summary, comparisons, entries = given
+    none = np.zeros((5, 3), int)
+    with_labels(entries[1], [none, none], [np.ones((5, 3))] * 2)
+    summary.to_parquet(tmp_path / "summary.parquet")
+    comparisons.to_parquet(tmp_path / "comparisons.parquet")
+    out = tmp_path / "label_tokens.csv"
+    paths = tmp_path / "summary.parquet", tmp_path / "comparisons.parquet"
+    write_label_tokens(*paths, entries, out)
+    lines = [line.split(",") for line in out.read_text().splitlines()]
+    places = [lines[0].index(name) for name in MULTILABEL]
+    assert [[line[place] for place in places] for line in lines[1:]] == [
+        ["", "", "", ""],
+        ["0", "0", "", "0"],
+        ["", "", "", ""],
+    ]
 
 
 def test_one_seed_and_no_comparison(given, tmp_path):

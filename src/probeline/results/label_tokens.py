@@ -12,9 +12,13 @@ from probeline.config import LABEL_TOKENS
 from probeline.files import read_json, replacing
 from probeline.results.seeds import named_mean
 
+# What scores files of multi-label tasks tell of test beside the metric that decides.
+_MULTILABEL = ("micro-f1", "macro-f1", "roc-auc-micro", "subset-accuracy")
+
 COLUMNS = (
     *("dataset", "task", "model", "method", "variant", "seeds", "metric"),
     *("validation", "test", "std", "ci_low", "ci_high"),
+    *(name.replace("-", "_") for name in _MULTILABEL),
     *("minus_regular", "difference_low", "difference_high", "p_holm"),
     *("seconds_per_epoch", "order_changes", "order_difference", "chunk_difference"),
     *("labels_read", "recall_test"),
@@ -61,10 +65,12 @@ def label_tokens_table(
     -------
     DataFrame
         `COLUMNS`. Scores are means over seeds and `std` their standard deviation, intervals are
-        over texts and seeds. `minus_regular` is the paired difference on the same test texts.
-        Of the mean over seeds: seconds of an epoch; what another order of the labels changes on
-        validation, as a share of the texts and as the largest difference of a logit, and what
-        chunks do; how many labels are read of a text, and how often the true one is among them.
+        over texts and seeds. Micro- and macro-F1, ROC-AUC over all (text, label) pairs and subset
+        accuracy are of test, and empty for single-label tasks. `minus_regular` is the paired
+        difference on the same test texts. Of the mean over seeds: seconds of an epoch; what another
+        order of the labels changes on validation, as a share of the texts and as the largest
+        difference of a logit, and what chunks do; how many labels are read of a text, and how often
+        the true one is among them.
     """
     return pd.DataFrame([_row(summary, comparisons, entry) for entry in entries], columns=COLUMNS)
 
@@ -86,6 +92,9 @@ def _row(summary: pd.DataFrame, comparisons: pd.DataFrame, entry: Mapping) -> di
         "validation": of["validation"]["score"],
         **{key: of["test"][key] for key in ("std", "ci_low", "ci_high")},
         "test": of["test"]["score"],
+        **{
+            name.replace("-", "_"): _mean(found, "multilabel", "test", name) for name in _MULTILABEL
+        },
         **_difference(comparisons, names, variant),
         "seconds_per_epoch": _mean(found, "seconds_per_epoch"),
         "order_changes": _mean(found, "order", "changed"),
