@@ -51,11 +51,12 @@ def reranked_text(z, similarity, form, temperature=1.0) -> list[float]:
     return [together * new[c] / total if c in new else p[c] for c in range(len(z))]
 
 
-def reranked_labels(z, similarity, form, temperature=1.0) -> list[float]:
+def reranked_labels(z, similarity, form, temperature=1.0, taken_off=None) -> list[float]:
     """Probabilities of each label of one text of a multi-label task."""
-    z = [float(value) / temperature for value in z]
-    p = [1 / (1 + math.exp(-value)) for value in z]
     candidates = candidates_of(z, form.candidates)
+    taken_off = taken_off or [0.0] * len(z)
+    z = [(float(value) + t) / temperature for value, t in zip(z, taken_off, strict=True)]
+    p = [1 / (1 + math.exp(-value)) for value in z]
     if max(similarity[c] for c in candidates) <= 0:
         return p
     s = powered(similarity, candidates, form)

@@ -271,6 +271,33 @@ def test_threshold_of_several_labels_by_a_loop():
     assert choice.trials[2].offset == offset
 
 
+def test_a_threshold_that_was_taken_off_is_no_matter():
+    """Where every label is reranked, its own threshold takes the place of it."""
+    plain = validation(3, 150, multilabel=True, temperature=1.3)
+    plain = replace(plain, similarity=np.abs(plain.similarity) + np.float32(0.01))
+    at = -0.75
+    given = replace(plain, logits=plain.logits - np.float32(at), taken_off=(at,) * 7)
+    forms = forms_of(["prob", "mix", "paper-logits"], [1, 2], [0.3], None)
+    one, two = (choose(each, forms, [INFINITE]) for each in (plain, given))
+    assert len(one.trials) == 2 + len(forms)
+    for first, second in zip(one.trials[1:], two.trials[1:], strict=True):
+        assert second.score == pytest.approx(first.score, abs=1e-3)
+        assert second.log_loss == pytest.approx(first.log_loss, rel=1e-3)
+        assert second.offset == pytest.approx(first.offset - at, abs=1e-3)
+    everything = np.ones(150, dtype=bool)
+    # A combiner's folds hang on which texts are wrong, and so its offset on the threshold.
+    for ways, combiners in ((forms, []), ([], [CombinerOptions()])):
+        one, two = (
+            choose(each, ways, [INFINITE], combiners, fixed=True).reranking
+            for each in (plain, given)
+        )
+        one, two = (
+            each.apply(which.logits, everything, which.similarity) + np.float32(each.offset)
+            for each, which in ((one, plain), (two, given))
+        )
+        np.testing.assert_allclose(one, two + at, atol=2e-3)
+
+
 def test_a_single_label_has_no_threshold():
     given = validation()
     assert hard_offset(given, given.logits, given.certainty < INFINITE) == 0

@@ -1,5 +1,6 @@
 """The combiner: against plain Python, what it learns, and that order and seeds are as they must."""
 
+import json
 import math
 
 import numpy as np
@@ -168,6 +169,29 @@ def test_too_few_texts_for_folds(caplog):
         assert cross_validated(logits, similarity, y, CombinerOptions(), 0, wrong) is None
     (line,) = caplog.messages
     assert "mlp is left out" in line and "4 hard validation texts" in line and "5 folds" in line
+
+
+def test_thresholds_are_added_before_anything_is_read():
+    """One for all labels, which leaves their order: the same as the logits before it was off."""
+    logits, similarity, y = telling(9, 80, multilabel=True)
+    off = (0.75,) * 7
+    plain = CombinerOptions(3, temperature=1.7)
+    given = CombinerOptions(3, temperature=1.7, taken_off=off)
+    one = fit_combiner(logits.astype(np.float64), similarity, y, plain, 0, multilabel=True)
+    less = logits.astype(np.float64) - off
+    two = fit_combiner(less, similarity, y, given, 0, multilabel=True)
+    np.testing.assert_allclose(
+        two.scores(less, similarity), one.scores(logits.astype(np.float64), similarity), atol=1e-5
+    )
+    again = Combiner.of(two.arrays(), json.loads(json.dumps(two.meta())))
+    assert again.options == two.options
+    hard = np.ones(80, dtype=bool)
+    reranking = Reranking(Form.nothing(), 0.0, two, 0.5, True, 1.7, off)
+    found = reranking.apply(less, hard, similarity)
+    among = np.argsort(np.argsort(-logits, axis=1), axis=1) < 3
+    expected = 1.7 * one.scores(logits, similarity) - 0.75 - 0.5
+    np.testing.assert_allclose(found[among], expected[among], atol=1e-4)
+    np.testing.assert_allclose(found[~among], less[~among], rtol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.7])

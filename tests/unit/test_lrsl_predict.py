@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pipeline import Run, trained
-from rerankers import POWER, decide, naive_answers, naive_similarities, write
+from rerankers import POWER, TEMPLATE, decide, naive_answers, naive_similarities, texts_of, write
 from scipy.special import expit, logit, softmax
 from test_cli import answers, call
+from test_lrsl_stages import LRSL
 from tiny_embedders import write_embedder
 
 import probeline
 from probeline.errors import ProbelineError
 from probeline.lrsl.folder import attach_reranker, load_reranker
+from probeline.lrsl.stage_rerank import rerank_predictions
+from probeline.results.predictions import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,59 @@ def test_multi_label(tmp_path_factory, embedder, tmp_path):
         clear = np.abs(scores - expit(at)) > 1e-5
         said = np.isin(run.task.labels, answer["labels"])
         assert np.array_equal(said[clear], (scores > expit(at))[clear])
+
+
+@pytest.mark.parametrize("temperature", [False, True])
+def test_new_texts_get_what_is_stored(tmp_path_factory, embedder, tmp_path, temperature):
+    """Of several labels with a threshold: the probability times the similarity squared."""
+    run = trained("multilabel", tmp_path_factory)
+    before, dataset, task = run.predictions(), run.dataset, run.task
+    at = run.scores()["selected"]["step"]["threshold"]
+    assert at != 0
+    assert np.array_equal(before.thresholds, np.full(4, at, dtype=np.float32))
+    outputs = {name: tmp_path / name for name in ("predictions", "scores", "report", "examples")}
+    outputs["folder"] = tmp_path / "reranker"
+    options = {"fixed": True, "forms": ["prob"], "powers": [2.0], "threshold": 0.5}
+    options |= {"candidates": "all", "temperature": temperature, "hardness": "margin"}
+    given = dict(zip(task.labels, map(list, texts_of(task)), strict=True))
+    rerank_predictions(
+        run.data,
+        {"task": "label", "model": "tiny", "source": "stc", "seed": "3"},
+        run.place("predictions") / "stc.h5",
+        {"path": embedder, "max_length": 16},
+        None,
+        outputs,
+        {"options": LRSL | options, "label_texts": given, "template": TEMPLATE, "metric": None},
+    )
+    after = read_predictions(outputs["predictions"])
+    loaded = probeline.load(run.classifier, rerank=outputs["folder"])
+    own = loaded.reranker.decision.reranking
+    rows = task.rows["test"]
+    texts, z = [dataset.texts[row] for row in rows], before.logits[rows].astype(float)
+    np.testing.assert_allclose(loaded.logits(texts), after.logits[rows], atol=1e-3)
+    validation = before.logits[task.rows["validation"]].astype(float)
+    if temperature:
+        tried = np.geomspace(0.1, 10, 2001)
+        p = expit((validation + at) / tried[:, None, None])
+        true = task.y["validation"].astype(bool)
+        losses = -np.log(np.where(true, p, 1 - p)).mean(axis=(1, 2))
+        assert own.temperature == pytest.approx(tried[losses.argmin()], rel=0.01)
+    closest = np.quantile(np.abs(validation).min(axis=1), 0.5)
+    hard = np.abs(z).min(axis=1) <= closest
+    assert 0 < hard.sum() < len(hard)
+    s = naive_similarities(embedder, task, texts).clip(0)
+    usable = hard & (s.max(axis=1) > 0)
+    p = expit((z + at) / own.temperature) * s**2
+    with np.errstate(divide="ignore"):
+        expected = np.where(usable[:, None], own.temperature * logit(p) - at - own.offset, z)
+    certain = p > 1e-6
+    np.testing.assert_allclose(after.logits[rows][certain], expected[certain], rtol=1e-3, atol=2e-3)
+    predicted = np.where(usable[:, None], own.temperature * logit(p) > at + own.offset, z > 0)
+    clear = np.abs(expected) > 1e-2
+    assert np.array_equal((after.logits[rows] > 0)[clear], predicted[clear])
+    np.testing.assert_allclose(
+        loaded.scores(texts), expit((after.logits[rows] + at) / own.temperature), atol=1e-3
+    )
 
 
 def test_a_reranker_of_another_classifier(run, reranker, tmp_path):

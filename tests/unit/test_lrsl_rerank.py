@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reranking import candidates_of, reranked_labels, reranked_text, rows
+from scipy.special import expit
 
 from probeline.errors import ProbelineError
 from probeline.lrsl.rerank import FORMS, Form, apply, rerank
@@ -176,6 +177,62 @@ def test_an_offset_is_taken_off_what_was_reranked(form, temperature):
                 expected = temperature * (math.log(p[c]) - math.log1p(-p[c])) + 1.25
                 assert found[row, c] == pytest.approx(expected, rel=1e-4, abs=1e-4)
     assert kept >= 7 * 28
+
+
+def log_odds_of(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def test_probabilities_are_those_before_the_threshold_was_taken_off():
+    """By hand: 0.30 * 0.9^2 = 0.243 and 0.90 * 0.6^2 = 0.324, so that the second is likelier."""
+    at = log_odds_of(0.3)
+    logits = np.array([[log_odds_of(0.3) - at, log_odds_of(0.9) - at]], dtype=np.float32)
+    similarity = np.array([[0.9, 0.6]], dtype=np.float32)
+    found = rerank(logits, similarity, Form("prob", 2.0), True, taken_off=(at, at))
+    np.testing.assert_allclose(expit(found), [[0.243, 0.324]], rtol=1e-5)
+    hard = np.ones(1, dtype=bool)
+    for offset in (0.0, -0.4):
+        reranking = Reranking(Form("prob", 2.0), INFINITE, None, offset, True, 1.0, (at, at))
+        after = reranking.apply(logits, hard, similarity)
+        np.testing.assert_allclose(expit(after + at + offset), [[0.243, 0.324]], rtol=1e-5)
+    # Of the first alone, the threshold of 0.2 is below its 0.243.
+    lower = Reranking(Form("prob", 2.0), INFINITE, None, log_odds_of(0.3) - at, True, 1.0, (at, at))
+    assert (lower.apply(logits, hard, similarity) > 0).tolist() == [[False, True]]
+    lower = Reranking(Form("prob", 2.0), INFINITE, None, log_odds_of(0.2) - at, True, 1.0, (at, at))
+    assert (lower.apply(logits, hard, similarity) > 0).tolist() == [[True, True]]
+
+
+@pytest.mark.parametrize("form", ALL_FORMS, ids=str)
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_thresholds_of_each_label_one_text_at_a_time(form, temperature):
+    logits, similarity = rows(8)
+    similarity[::5] = -np.abs(similarity[::5])
+    off = tuple(np.random.default_rng(9).normal(size=7).astype(np.float32).tolist())
+    hard = np.arange(60) % 3 > 0
+    reranking = Reranking(form, INFINITE, None, 0.5, True, temperature, off)
+    found = reranking.apply(logits, hard, similarity[hard])
+    compared = 0
+    for row, (z, s) in enumerate(zip(logits.tolist(), similarity.tolist(), strict=True)):
+        candidates = candidates_of(z, form.candidates)
+        if not hard[row] or max(s[c] for c in candidates) <= 0:
+            candidates = []
+        p = reranked_labels(z, s, form, temperature, list(off))
+        for c in range(7):
+            if c not in candidates:
+                assert found[row, c] == logits[row, c]
+            elif 1e-9 < p[c] < 1 - 1e-9:
+                expected = temperature * log_odds_of(p[c]) - off[c] - 0.5
+                assert found[row, c] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+                compared += 1
+    assert compared >= 20
+
+
+def test_thresholds_and_nothing_to_do_is_bit_for_bit_the_input():
+    logits, similarity = rows(5)
+    reranking = Reranking(Form.nothing(), INFINITE, None, 0.0, True, 1.7, (0.3,) * 7)
+    everything = np.ones(60, dtype=bool)
+    assert reranking.idle
+    assert reranking.apply(logits, everything, similarity).tobytes() == logits.tobytes()
 
 
 def test_a_label_that_is_no_candidate_has_its_own_threshold():

@@ -83,12 +83,46 @@ def test_round_trip(tmp_path, kind, level):
 
 def test_lists_are_read_back_and_what_cannot_be_is_not_written(tmp_path):
     path = tmp_path / "stc.h5"
-    write_predictions(path, *some_task("multilabel"), META | {"threshold": [0.5, -1.25, 0.0]})
+    write_predictions(path, *some_task("multilabel"), META, [0.5, -1.25, 0.0])
     assert read_predictions(path).meta["threshold"] == [0.5, -1.25, 0.0]
     for value in (np.zeros(3), None, ("a", "b")):
         with pytest.raises(TypeError, match="attribute 'extra' is to be"):
             write_predictions(path, *some_task("multilabel"), META | {"extra": value})
     assert read_predictions(path).meta["threshold"] == [0.5, -1.25, 0.0]
+
+
+@pytest.mark.parametrize(
+    "threshold, expected",
+    [(None, [0, 0, 0]), (-1.25, 3 * [-1.25]), ([0.5, -1.25, 0.1], [0.5, -1.25, 0.1])],
+)
+def test_thresholds_that_were_taken_off(tmp_path, threshold, expected):
+    path, given = tmp_path / "stc.h5", () if threshold is None else (threshold,)
+    write_predictions(path, *some_task("multilabel"), META, *given)
+    found = read_predictions(path).thresholds
+    assert found.dtype == np.float32
+    assert np.array_equal(found, np.array(expected, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ("[0.5, 1.0]", "neither one number nor 3"),
+        ('["a", "b", "c"]', "neither one number nor 3"),
+        ('{"a": 1}', "neither one number nor 3"),
+        ("[0.5, NaN, 1.0]", "not finite"),
+        ("no list", "predictions"),
+        (float("inf"), "not finite"),
+    ],
+)
+def test_thresholds_that_are_none(tmp_path, value, message):
+    path = tmp_path / "stc.h5"
+    write_predictions(path, *some_task("multilabel"), META)
+    with h5py.File(path, "a") as file:
+        file.attrs["threshold"] = value
+    seal(path)
+    with pytest.raises(ProbelineError, match=message) as caught:
+        read_predictions(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_logits_of_every_row_of_a_shard(tmp_path):

@@ -81,6 +81,7 @@ def write_baseline(
     meta: Mapping,
     cost: Cost,
     more: Mapping,
+    threshold: float = 0.0,
 ) -> None:
     """Score a baseline and write its predictions and its scores.
 
@@ -92,12 +93,14 @@ def write_baseline(
         Attributes of the predictions: model, method, variant.
     more : mapping
         What else the scores' JSON shall hold.
+    threshold : float
+        What was taken off.
     """
     logits = logits.astype(np.float32, copy=False)
     reached = {
         split: task.score(split, logits[task.rows[split]]) for split in ("validation", "test")
     }
-    write_predictions(predictions, dataset, task, logits, meta)
+    write_predictions(predictions, dataset, task, logits, meta, threshold)
     rate = cost.texts / max(cost.inference_seconds, 1e-9)
     write_json(
         scores,

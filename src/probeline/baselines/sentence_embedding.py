@@ -63,7 +63,7 @@ def sentence_embedding(
         "method": "sentence-embedding",
         "variant": f"hidden.mean.{meta['layer']}",
     }
-    write_predictions(predictions, dataset, task, logits, described)
+    write_predictions(predictions, dataset, task, logits, described, step.threshold)
     seconds = time.perf_counter() - started
     write_json(
         scores,

@@ -242,7 +242,7 @@ def tfidf(
         "validation": asdict(choice.evaluation),
     }
     meta = {"model": "tfidf", "method": "tfidf", "variant": vectorize.analyzer}
-    write_baseline(predictions, scores, dataset, task, logits, meta, cost, more)
+    write_baseline(predictions, scores, dataset, task, logits, meta, cost, more, threshold)
 
 
 def texts_of(dataset: Dataset, rows: np.ndarray) -> tuple[list[str], list[str] | None]:

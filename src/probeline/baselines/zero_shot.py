@@ -127,7 +127,8 @@ def zero_shot(
         "label_texts": dict(zip(task.labels, map(list, texts), strict=True)),
     }
     cost = Cost(time.perf_counter() - started, 0.0, seconds, timed, 0)
-    write_baseline(predictions, scores, dataset, task, logits - threshold, meta, cost, more)
+    decided = logits - threshold
+    write_baseline(predictions, scores, dataset, task, decided, meta, cost, more, threshold)
 
 
 def _time_embedding(

@@ -73,7 +73,7 @@ def build_classifier(
         entry = _describe(head, slug, task, logits, time.perf_counter() - started)
         result[variant] = entry
         meta = {"model": model_name, "method": "stc", "variant": f"{variant}: {slug}"}
-        write_predictions(predictions[variant], dataset, task, logits, meta)
+        write_predictions(predictions[variant], dataset, task, logits, meta, head.step.threshold)
         log.info(
             "%s: %s, eta %g, depth %d, %d neurons: test %s %.4f",
             variant,

@@ -142,9 +142,8 @@ def finetune(
         "method": kind.method,
         "variant": kind.variant(chosen),
         "seed": seed,
-        "threshold": found["threshold"],
     }
-    write_predictions(predictions, dataset, task, logits, described)
+    write_predictions(predictions, dataset, task, logits, described, found["threshold"])
     write_json(scores, found | {"seconds": time.perf_counter() - began})
     checkpoints.reduce() if keep_state else checkpoints.remove()
     log.info(

@@ -38,7 +38,7 @@ class Similarities:
 
 @dataclass(frozen=True)
 class Hardness:
-    """How hard texts are found, but for k.
+    """How logits are read and hard texts found, but for k.
 
     Attributes
     ----------
@@ -46,11 +46,15 @@ class Hardness:
     rule : 'misclassified' or float
         As in `probeline.lrsl.hardness.threshold_of`.
     temperature : float
+    taken_off : tuple of float, optional
+        Of several labels: the thresholds that the logits come without. Certainties do not read
+        them, and rerankings do.
     """
 
     measure: str = "variance"
     rule: str | float = "misclassified"
     temperature: float = 1.0
+    taken_off: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Setting:
             task.metric,
             task.multilabel,
             hardness.temperature,
+            hardness.taken_off,
         )
 
     def similarity(self, split: str, logits: np.ndarray) -> np.ndarray:

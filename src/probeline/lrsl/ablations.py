@@ -153,9 +153,8 @@ def decided(
     if setting.form == THRESHOLD:
         # No choice of its own: it is tried so that others are compared with it.
         trial = choice.trials[-1]
-        reranking = Reranking(
-            setting.way, trial.threshold, None, trial.offset, True, hardness.temperature
-        )
+        scale = hardness.temperature, hardness.taken_off
+        reranking = Reranking(setting.way, trial.threshold, None, trial.offset, True, *scale)
     return trial, Decision(reranking, hardness.measure, setting.k)
 
 

@@ -118,8 +118,9 @@ def choose(
     -------
     Choice
     """
-    # Combiners read logits at the scale that the forms read them at.
-    ways = [*forms, *(replace(each, temperature=given.temperature) for each in combiners)]
+    # Combiners read logits as the forms read them.
+    scale = {"temperature": given.temperature, "taken_off": given.taken_off}
+    ways = [*forms, *(replace(each, **scale) for each in combiners)]
     if fixed:
         ways, thresholds = ways[:1], thresholds[:1]
     ways = [*_alone(given, ways), *(way for way in ways if not _does_nothing(way))]
@@ -171,6 +172,7 @@ def _does_nothing(way: Way) -> bool:
 
 def _fitted(given: Validation, way: Way | None, trial: Trial, seed: int) -> Reranking:
     common = {"multilabel": given.multilabel, "temperature": given.temperature}
+    common["taken_off"] = given.taken_off
     if way is None:
         return Reranking(Form.nothing(), None, **common)
     if isinstance(way, Form):

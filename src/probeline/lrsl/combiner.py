@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from probeline.lrsl.rerank import replaced, shared_mass, taken, top
+from probeline.lrsl.rerank import log_odds, replaced, shared_mass, taken, top
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class CombinerOptions:
     iterations : int
     temperature : float
         Divides the logits.
+    taken_off : tuple of float, optional
+        Of several labels: the thresholds that the logits come without, see `rerank`.
     """
 
     candidates: int | None = None
@@ -48,6 +50,12 @@ class CombinerOptions:
     weight_decay: float = 0.03
     iterations: int = 200
     temperature: float = 1.0
+    taken_off: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        # JSON, from which a combiner is made again, has lists alone.
+        if self.taken_off is not None:
+            object.__setattr__(self, "taken_off", tuple(self.taken_off))
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Combiner:
         -------
         ndarray of float32, shape (n, K)
             Log-probabilities that sum to one, the candidates sharing what they had together; of
-            several labels the logit of each.
+            several labels the log odds of each, with no threshold taken off.
         """
         result = np.empty(logits.shape, dtype=np.float32)
         for start in range(0, len(logits), _ROWS):
@@ -209,10 +217,10 @@ def _inputs(logits, similarity, options: CombinerOptions, multilabel: bool):
     """Candidates (n, m), features of each (n, m, 6), its logit or log p, and all labels' (n, K)."""
     from scipy.stats import rankdata  # half a second, which the other forms need not pay
 
-    z = logits.astype(np.float64) / options.temperature
+    z = log_odds(logits.astype(np.float64), options.taken_off) / options.temperature
     whole = z if multilabel else log_softmax(z, axis=1)
     log_p = -np.logaddexp(0, -z) if multilabel else whole
-    columns, valid = top(z, options.candidates)
+    columns, valid = top(logits, options.candidates)
     if columns is None:
         columns = np.broadcast_to(np.arange(z.shape[1]), z.shape)
     if valid is None:

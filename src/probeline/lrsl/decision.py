@@ -65,6 +65,7 @@ class Decision:
             "offset": own.offset,
             "multilabel": own.multilabel,
             "temperature": own.temperature,
+            "taken_off": None if own.taken_off is None else list(own.taken_off),
         }
 
     @classmethod
@@ -77,5 +78,6 @@ class Decision:
             offset=plain["offset"],
             multilabel=plain["multilabel"],
             temperature=plain["temperature"],
+            taken_off=None if plain["taken_off"] is None else tuple(plain["taken_off"]),
         )
         return cls(reranking, plain["measure"], plain["k"])

@@ -12,6 +12,7 @@ import pandas as pd
 from probeline.files import replacing
 from probeline.lrsl.hardness import misclassified
 from probeline.lrsl.report import answers_differ
+from probeline.lrsl.rerank import TakenOff, log_odds
 from probeline.lrsl.temperature import probabilities
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def examples(
     similarity: np.ndarray,
     limit: int | None = None,
     temperature: float = 1.0,
+    taken_off: TakenOff = None,
 ) -> pd.DataFrame:
     """Collect the texts whose answer changed, fixed ones first, then broken ones, then others.
 
@@ -62,13 +64,16 @@ def examples(
         Most texts of each outcome; the first by row number.
     temperature : float
         Divides the logits, before and after.
+    taken_off : sequence of float, optional
+        Of several labels: the thresholds that the logits come without.
 
     Returns
     -------
     DataFrame
         Columns `COLUMNS`. Probabilities are the softmax, of several labels the sigmoid of each,
-        which are predicted above 0.5 before and after. Of a multi-label text the labels are joined
-        by ' | ', and so are the numbers, in the same order; empty where it has no label.
+        which are predicted above the probability of their threshold before and after. Of a
+        multi-label text the labels are joined by ' | ', and so are the numbers, in the same order;
+        empty where it has no label.
     """
     places = np.flatnonzero(answers_differ(before, after, task.multilabel) & flagged)
     where = np.cumsum(flagged) - 1
@@ -78,7 +83,8 @@ def examples(
     outcome = np.where(wrong[0] & ~wrong[1], 0, np.where(~wrong[0] & wrong[1], 1, 2))
     places, outcome = _ordered(places, outcome, limit)
     was, now = (
-        probabilities(values[places], task.multilabel, temperature) for values in (before, after)
+        probabilities(log_odds(values[places], taken_off), task.multilabel, temperature)
+        for values in (before, after)
     )
     cosine = similarity[where[places]]
     rows = []

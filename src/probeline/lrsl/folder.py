@@ -155,6 +155,7 @@ def load_reranker(folder: str | os.PathLike, device: str = "auto") -> Reranker:
 _NUMBER = float | int
 _DECISION = {"k": int, "threshold": _NUMBER | None, "everything": bool, "offset": _NUMBER}
 _DECISION |= {"multilabel": bool, "temperature": _NUMBER, "form": dict}
+_DECISION |= {"taken_off": list | None}
 _FORM = {"name": str, "power": _NUMBER, "weight": _NUMBER, "candidates": int | None}
 _EMBEDDER = {"kind": str, "path": str, "revision": str | None, "max_length": int | None}
 _EMBEDDER |= {"identity": str, "width": int}
@@ -173,6 +174,12 @@ def _check_manifest(manifest: Mapping) -> None:
                 raise TypeError(f"'{key}' is {type(holder[key]).__name__}")
     if decision["measure"] not in MEASURES or decision["k"] < 1 or decision["temperature"] <= 0:
         raise ValueError("how hard a text is cannot be measured so")
+    if decision["taken_off"] is not None:
+        off = np.asarray(decision["taken_off"])
+        if off.dtype.kind not in "if" or off.shape != (len(manifest["labels"]),):
+            raise ValueError("'taken_off' is not a number for each label")
+        if not np.isfinite(off).all():
+            raise ValueError("'taken_off' is not finite")
 
 
 def check_belongs(folder: str | os.PathLike, reranker: Mapping, classifier: Mapping) -> None:

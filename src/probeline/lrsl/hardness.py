@@ -2,6 +2,9 @@
 
 The measure of Huang et al. 2024 is the variance of a text's largest logits; margins and entropies
 of its probabilities are the usual alternatives.
+
+Of several labels, logits are those with the threshold of each label taken off: a text is hard where
+they are close to it, so that its answer is in doubt, not where its probabilities are close to 0.5.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ def certainty(
     Parameters
     ----------
     logits : ndarray, shape (n, K)
+        Of several labels with the thresholds taken off.
     measure : one of `MEASURES`
         The population variance of the `k` largest logits; the largest probability minus the second,
         of several labels the smallest |2 p - 1|; minus the entropy of the probabilities, of several
-        labels minus the mean of their binary entropies.
+        labels minus the mean of their binary entropies; there p is the sigmoid of these logits.
     k : int
         From 2 to K.
     multilabel : bool

@@ -9,10 +9,14 @@
 Similarities below 0 count as 0, so that an even power gives no bonus. What is computed is in log
 space. Only the candidates are reranked, and share the probability they had together: the winner
 comes from them, since their mean is no lower than any other label's probability.
+
+Of several labels, logits come with the threshold of each label taken off, and are given back so:
+it is added before anything is computed, as z is the log odds of p.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +27,8 @@ FORMS = ("prob", "paper-logits", "paper-banking77", "mix")
 # exp of it is 0, yet it is finite and keeps the order of labels that have it.
 _LOG_ZERO = -1e4
 _TINY = 1e-300
+# Of each label what was taken off its logits; None: nothing, as of a single label.
+TakenOff = Sequence[float] | None
 # The largest log-probability whose complement is not 0.
 _LOG_ONE = -1e-300
 # Rows at a time, so that what is computed stays in the cache.
@@ -80,6 +86,7 @@ def rerank(
     form: Form,
     multilabel: bool = False,
     temperature: float = 1.0,
+    taken_off: TakenOff = None,
 ) -> np.ndarray:
     """Rerank every row.
 
@@ -88,18 +95,22 @@ def rerank(
     Parameters
     ----------
     logits : ndarray, shape (n, K)
+        The candidates are the highest of these: of several labels, those nearest to being predicted
+        where they are not.
     similarity : ndarray, shape (n, K)
         Cosines.
     form : Form
     multilabel : bool
     temperature : float
         Divides the logits.
+    taken_off : sequence of float, K of them, optional
+        Of several labels: the thresholds that were taken off the logits.
 
     Returns
     -------
     ndarray of float32, shape (n, K)
-        Finite log-probabilities that sum to one; of several labels the logit of each. The threshold
-        of those in `moved_labels` is no longer 0.
+        Finite log-probabilities that sum to one; of several labels the log odds of each, with no
+        threshold taken off.
 
     Raises
     ------
@@ -119,9 +130,18 @@ def rerank(
     result = np.empty(logits.shape, dtype=np.float32)
     for start in range(0, len(logits), _ROWS):
         rows = slice(start, start + _ROWS)
-        values = logits[rows] / np.float64(temperature)
-        result[rows] = _block(values, similarity[rows], form, multilabel)
+        values = log_odds(logits[rows], taken_off) / np.float64(temperature)
+        result[rows] = _block(values, logits[rows], similarity[rows], form, multilabel)
     return result
+
+
+def log_odds(logits: np.ndarray, taken_off: TakenOff) -> np.ndarray:
+    """Logits (n, K) with the thresholds that were taken off them; in float64, where there are any.
+
+    Their sigmoid is the probability. That of the logits as they come says how far a label is from
+    being predicted.
+    """
+    return logits if taken_off is None else logits + np.asarray(taken_off, dtype=np.float64)
 
 
 def apply(
@@ -132,11 +152,12 @@ def apply(
     multilabel: bool = False,
     temperature: float = 1.0,
     offset: float = 0.0,
+    taken_off: TakenOff = None,
 ) -> np.ndarray:
     """Rerank the hard rows.
 
-    The results stay logits at the classifier's own scale: softmax (or sigmoid) of them divided by
-    the temperature are probabilities of hard and easy rows alike.
+    The results stay logits at the classifier's own scale: softmax of them (or the sigmoid, with the
+    thresholds added) divided by the temperature are probabilities of hard and easy rows alike.
 
     Parameters
     ----------
@@ -145,7 +166,10 @@ def apply(
     similarity_of_hard : ndarray, shape (h, K)
         Of the hard rows alone.
     offset : float
-        Of several labels: taken off those in `moved_labels`, so that all are predicted above 0.
+        Of several labels: how far the thresholds of those in `moved_labels` move. It is taken off
+        them, so that all are predicted above 0.
+    taken_off : sequence of float, optional
+        As in `rerank`.
 
     Returns
     -------
@@ -160,9 +184,9 @@ def apply(
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
         own, similarity = logits[some], similarity_of_hard[start : start + _ROWS]
-        scores = rerank(own, similarity, form, multilabel, temperature)
+        scores = rerank(own, similarity, form, multilabel, temperature, taken_off)
         moved = moved_labels(own, similarity, form) if multilabel else None
-        result[some] = at_own_scale(own, scores, moved, temperature, offset)
+        result[some] = at_own_scale(own, scores, moved, temperature, offset, taken_off)
     return result
 
 
@@ -192,6 +216,7 @@ def at_own_scale(
     moved: np.ndarray | None,
     temperature: float,
     offset: float = 0.0,
+    taken_off: TakenOff = None,
 ) -> np.ndarray:
     """Scores of logits divided by a temperature, at the scale of the logits; float32 (n, K).
 
@@ -199,19 +224,25 @@ def at_own_scale(
     ----------
     logits, scores : ndarray, shape (n, K)
     moved : ndarray of bool, shape (n, K), or None
-        The offset is taken off these labels, and all others keep their logit; None: every label
-        gets its score.
+        The thresholds and the offset are taken off these labels, and all others keep their logit;
+        None: every label gets its score.
     """
     new = scores * np.float32(temperature)
-    return new if moved is None else np.where(moved, new - np.float32(offset), logits)
+    if moved is None:
+        return new
+    if taken_off is not None:
+        new -= np.asarray(taken_off, dtype=np.float32)
+    return np.where(moved, new - np.float32(offset), logits)
 
 
-def _block(z: np.ndarray, similarity: np.ndarray, form: Form, multilabel: bool) -> np.ndarray:
-    """Rows that fit into the cache. Constants of a row are no matter to scores of a single label,
-    so that logits stand for log-probabilities until the end."""
+def _block(
+    z: np.ndarray, logits: np.ndarray, similarity: np.ndarray, form: Form, multilabel: bool
+) -> np.ndarray:
+    """Rows that fit into the cache: z of logits. Constants of a row are no matter to scores of a
+    single label, so that logits stand for log-probabilities until the end."""
     if form.is_nothing:
         return z if multilabel else z - log_sum(z)
-    columns, valid = top(z, form.candidates)
+    columns, valid = top(logits, form.candidates)
     mine, s = taken(z, columns), taken(similarity, columns).clip(0, 1).astype(np.float64)
     if valid is not None:
         s *= valid

@@ -23,10 +23,13 @@ class Reranking:
         Certainty up to which a text is hard; None: no text is.
     combiner : Combiner, optional
     offset : float
-        Of several labels: the reranked logit above which one is predicted, taken off the labels
-        that were reranked. With a form that does nothing it is all that is done.
+        Of several labels: how far the thresholds of those that were reranked move. It is taken off
+        them. With a form that does nothing it is all that is done.
     multilabel : bool
     temperature : float
+    taken_off : tuple of float, K of them, or None
+        Of several labels: the classifier's thresholds, which its logits come without. None: all
+        are 0.
     """
 
     form: Form
@@ -35,6 +38,7 @@ class Reranking:
     offset: float = 0.0
     multilabel: bool = False
     temperature: float = 1.0
+    taken_off: tuple[float, ...] | None = None
 
     @property
     def idle(self) -> bool:
@@ -71,6 +75,7 @@ class Reranking:
                 self.multilabel,
                 self.temperature,
                 self.offset,
+                self.taken_off,
             )
         result = logits.astype(np.float32)
         if hard.any():
@@ -78,5 +83,6 @@ class Reranking:
             scores = self.combiner.scores(own, similarity_of_hard)
             candidates = self.combiner.options.candidates
             mask = among_top(own, candidates) if self.multilabel else None
-            result[hard] = at_own_scale(own, scores, mask, self.temperature, self.offset)
+            scale = self.temperature, self.offset, self.taken_off
+            result[hard] = at_own_scale(own, scores, mask, *scale)
         return result

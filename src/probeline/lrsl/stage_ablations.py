@@ -16,7 +16,8 @@ from probeline.lrsl.choice import forms_of
 from probeline.lrsl.combiner import COMBINER
 from probeline.lrsl.curve import decision_curve
 from probeline.lrsl.embedding import label_vectors, load_embedder, texts_to_embed
-from probeline.lrsl.stage_data import answered, top_labels, validation_temperature
+from probeline.lrsl.rerank import TakenOff
+from probeline.lrsl.stage_data import answered, taken_off, top_labels, validation_temperature
 from probeline.lrsl.stage_rerank import tuned_spec
 from probeline.probe.task import TaskData
 
@@ -59,7 +60,7 @@ def run_ablations(
     # The reranker reads the one that was tuned for it, if one was.
     own = similarities[1 if inputs.get("tuned") else 0]
     report = read_json(inputs["report"])
-    hardness = _hardness(task, logits["validation"], options)
+    hardness = _hardness(task, logits["validation"], options, taken_off(found, task))
     table = ablations(
         task,
         logits,
@@ -121,9 +122,7 @@ def _tops(k: int | str, classes: int) -> list[int]:
     return sorted({top_labels(k, classes), *(top for top in _TOPS if top <= classes)})
 
 
-def _hardness(task: TaskData, logits: np.ndarray, options: Mapping) -> Hardness:
-    rule = options["threshold"]
-    temperature = validation_temperature(task, logits, options)
-    return Hardness(
-        options["hardness"], "misclassified" if rule == "validation" else rule, temperature
-    )
+def _hardness(task: TaskData, logits: np.ndarray, options: Mapping, off: TakenOff) -> Hardness:
+    rule = "misclassified" if options["threshold"] == "validation" else options["threshold"]
+    temperature = validation_temperature(task, logits, options, off)
+    return Hardness(options["hardness"], rule, temperature, off)

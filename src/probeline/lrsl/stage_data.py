@@ -13,6 +13,7 @@ from probeline.data.store import Dataset
 from probeline.lrsl.embedding import texts_to_embed
 from probeline.lrsl.hardness import certainty, misclassified, threshold_of
 from probeline.lrsl.neighbours import label_similarities, narrows
+from probeline.lrsl.rerank import TakenOff, log_odds
 from probeline.lrsl.temperature import fit_temperature
 from probeline.probe.task import SPLITS, TaskData, task_data
 from probeline.results.predictions import Predictions
@@ -65,12 +66,21 @@ def reached(found: Predictions, dataset: Dataset, task: TaskData) -> np.ndarray:
     return np.flatnonzero(later & ~left_out)
 
 
-def validation_temperature(task: TaskData, logits: np.ndarray, options: Mapping) -> float:
-    """What logits are divided by: fitted on those of validation (n, K), or 1 if `temperature` is
-    off."""
+def taken_off(found: Predictions, task: TaskData) -> tuple[float, ...] | None:
+    """What was taken off the logits of each label; None where it is nothing."""
+    if not task.multilabel or not found.thresholds.any():
+        return None
+    return tuple(found.thresholds.tolist())
+
+
+def validation_temperature(
+    task: TaskData, logits: np.ndarray, options: Mapping, off: TakenOff
+) -> float:
+    """What logits are divided by: fitted on those of validation (n, K) with what was taken off
+    them, or 1 if `temperature` is off."""
     if not options["temperature"]:
         return 1.0
-    return fit_temperature(logits, task.y["validation"], task.multilabel)
+    return fit_temperature(log_odds(logits, off), task.y["validation"], task.multilabel)
 
 
 def validation_threshold(

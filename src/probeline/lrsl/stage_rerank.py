@@ -20,13 +20,14 @@ from probeline.lrsl.embedding import Embedder, label_vectors, load_embedder
 from probeline.lrsl.examples import examples, write_examples
 from probeline.lrsl.folder import write_reranker
 from probeline.lrsl.hardness import certainty, is_hard, misclassified, threshold_of
-from probeline.lrsl.rerank import Form
+from probeline.lrsl.rerank import Form, TakenOff
 from probeline.lrsl.reranking import Reranking
 from probeline.lrsl.stage_data import (
     Similarities,
     answered,
     narrowing,
     reached,
+    taken_off,
     top_labels,
     validation_temperature,
 )
@@ -80,7 +81,8 @@ def rerank_predictions(
     vectors = label_vectors(loaded, texts, settings["template"], options["label_similarity"])
     cosines = Similarities(loaded, vectors, dataset, narrowing(found.logits, options))
     validation = found.logits[task.rows["validation"]]
-    choice, decision, shown = decide(task, validation, cosines, options, seed)
+    off = taken_off(found, task)
+    choice, decision, shown = decide(task, validation, cosines, options, seed, off)
     chosen = time.perf_counter()
     write_reranker(
         outputs["folder"],
@@ -98,7 +100,9 @@ def rerank_predictions(
     logits, seconds = _applied(found.logits, decision, cosines, reached(found, dataset, task), task)
     meta = {"model": names["model"], "method": "lrsl", "variant": variant_of(decision)}
     meta |= {"source": names["source"], "seed": seed}
-    write_predictions(outputs["predictions"], dataset, task, logits, meta)
+    # That of a label that was reranked moved by the offset besides.
+    threshold = found.meta["threshold"]
+    write_predictions(outputs["predictions"], dataset, task, logits, meta, threshold)
     result = Reranked(task, found.logits, logits, decision, cosines, seed)
     described = report(result, choice, shown)
     write_json(outputs["report"], described | {**names, "seed": seed})
@@ -128,7 +132,12 @@ def _tuning_seconds(tuned: str | os.PathLike) -> float:
 
 
 def decide(
-    task: TaskData, logits: np.ndarray, cosines: Similarities, options: Mapping, seed: int
+    task: TaskData,
+    logits: np.ndarray,
+    cosines: Similarities,
+    options: Mapping,
+    seed: int,
+    off: TakenOff = None,
 ) -> tuple[Choice, Decision, Decision]:
     """Choose a reranking on validation.
 
@@ -138,6 +147,8 @@ def decide(
         Of validation.
     options : mapping
         The section `lrsl`.
+    off : sequence of float, optional
+        What was taken off the logits of each label.
 
     Returns
     -------
@@ -152,14 +163,15 @@ def decide(
     """
     y = task.y["validation"]
     k = top_labels(options["k"], task.classes)
-    temperature = validation_temperature(task, logits, options)
+    temperature = validation_temperature(task, logits, options, off)
     values = certainty(logits, options["hardness"], k, task.multilabel, temperature)
     thresholds = _thresholds(task, logits, values, options)
     needed = np.logical_or.reduce([is_hard(values, threshold) for threshold in thresholds])
     similarity = np.zeros(logits.shape, dtype=np.float32)
     similarity[needed] = cosines.of(task.rows["validation"][needed], "validation texts embedded")
     forms, combiners = _ways(options, k if options["candidates"] == "top_k" else None)
-    given = Validation(logits, similarity, y, values, task.metric, task.multilabel, temperature)
+    scale = task.multilabel, temperature, off
+    given = Validation(logits, similarity, y, values, task.metric, *scale)
     choice = choose(given, forms, thresholds, combiners, seed, options["fixed"])
     best = _best_tried(given, choice, combiners, seed)
     found = (Decision(each, options["hardness"], k) for each in (choice.reranking, best))
@@ -225,6 +237,7 @@ def _write_examples(path: str, result: Reranked, dataset: Dataset) -> None:
         dataset.texts,
         *result.of("test"),
         temperature=result.decision.reranking.temperature,
+        taken_off=result.decision.reranking.taken_off,
     )
     write_examples(frame, path)
 

@@ -10,12 +10,15 @@ import numpy as np
 from probeline.data.store import read_dataset
 from probeline.lrsl.hardness import certainty, is_hard
 from probeline.lrsl.mining import mine_triplets
+from probeline.lrsl.rerank import TakenOff
 from probeline.lrsl.stage_data import (
     answered,
+    taken_off,
     top_labels,
     validation_temperature,
     validation_threshold,
 )
+from probeline.probe.task import TaskData
 
 
 def make_triplets(
@@ -57,7 +60,8 @@ def make_triplets(
     triplets["k"] = top_labels(triplets["k"], task.classes)
     hard = None
     if triplets["hard_only"]:
-        hard = _hardness(task, found.logits[task.rows["validation"]], options)
+        validation = found.logits[task.rows["validation"]]
+        hard = _hardness(task, validation, options, taken_off(found, task))
     mine_triplets(
         dataset_folder,
         task_name,
@@ -73,8 +77,10 @@ def make_triplets(
     )
 
 
-def _hardness(task, logits: np.ndarray, options: Mapping) -> Callable[[np.ndarray], np.ndarray]:
-    temperature = validation_temperature(task, logits, options)
+def _hardness(
+    task: TaskData, logits: np.ndarray, options: Mapping, off: TakenOff
+) -> Callable[[np.ndarray], np.ndarray]:
+    temperature = validation_temperature(task, logits, options, off)
     threshold = validation_threshold(task, logits, options, temperature)
     k = top_labels(options["k"], task.classes)
 

@@ -9,7 +9,15 @@ from scipy.optimize import minimize
 
 from probeline.lrsl.combiner import COMBINER, CombinerOptions, cross_validated
 from probeline.lrsl.hardness import misclassified
-from probeline.lrsl.rerank import FORMS, Form, among_top, apply, at_own_scale, moved_labels
+from probeline.lrsl.rerank import (
+    FORMS,
+    Form,
+    among_top,
+    apply,
+    at_own_scale,
+    log_odds,
+    moved_labels,
+)
 from probeline.lrsl.temperature import fit_temperature, log_losses
 from probeline.probe.metrics import score
 from probeline.probe.standard_error import difference_error
@@ -38,6 +46,8 @@ class Validation:
     metric : str
     multilabel : bool
     temperature : float
+    taken_off : tuple of float, optional
+        Of several labels: the thresholds that the logits come without, see `rerank`.
     """
 
     logits: np.ndarray
@@ -47,6 +57,7 @@ class Validation:
     metric: str
     multilabel: bool = False
     temperature: float = 1.0
+    taken_off: tuple[float, ...] | None = None
 
     @property
     def classes(self) -> int:
@@ -112,7 +123,15 @@ def reranked(given: Validation, way: Way, hard: np.ndarray, seed: int) -> np.nda
     few rows."""
     similarity = given.similarity[hard]
     if isinstance(way, Form):
-        return apply(given.logits, hard, similarity, way, given.multilabel, given.temperature)
+        return apply(
+            given.logits,
+            hard,
+            similarity,
+            way,
+            given.multilabel,
+            given.temperature,
+            taken_off=given.taken_off,
+        )
     wrong = misclassified(given.logits, given.y, given.multilabel)[hard]
     scores = cross_validated(
         given.logits[hard],
@@ -128,7 +147,7 @@ def reranked(given: Validation, way: Way, hard: np.ndarray, seed: int) -> np.nda
     own = given.logits[hard]
     mask = among_top(own, way.candidates) if given.multilabel else None
     result = given.logits.astype(np.float32)
-    result[hard] = at_own_scale(own, scores, mask, given.temperature)
+    result[hard] = at_own_scale(own, scores, mask, given.temperature, taken_off=given.taken_off)
     return result
 
 
@@ -144,10 +163,10 @@ def moved_by(given: Validation, way: Way, hard: np.ndarray) -> np.ndarray:
 
 
 def hard_offset(given: Validation, logits: np.ndarray, moved: np.ndarray) -> float:
-    """Where the reranked logits of several labels begin to count as predicted.
+    """How far the thresholds of several labels move with what was reranked.
 
-    They are lower than before, while all others keep their own threshold of 0. The best validation
-    score wins; of equally good neighbours the middle one.
+    Logits are lower than before, while all others keep their own threshold, taken off them. The
+    best validation score wins; of equally good neighbours the middle one.
 
     Parameters
     ----------
@@ -238,7 +257,7 @@ def _losses(
 ) -> np.ndarray:
     """Log losses (m,) of the rows `counted` at the scale that is best for them."""
     y = given.y[counted]
-    values = logits[counted].astype(np.float64) / given.temperature
+    values = log_odds(logits[counted].astype(np.float64), given.taken_off) / given.temperature
     if len(values) == 0:
         return np.zeros(0)
     if given.multilabel:

@@ -58,7 +58,7 @@ def compare_layers(
         logits = shard_logits(by_name[Path(path).name], dataset, probe.logits)
         variant = f"{row['representation']}.{row['pooling']}.{row['layer']}"
         meta = {"model": model_name, "method": method, "variant": variant}
-        write_predictions(predictions[method], dataset, task, logits, meta)
+        write_predictions(predictions[method], dataset, task, logits, meta, probe.step.threshold)
 
 
 def last_layer(rows: Sequence[Mapping]) -> Mapping:

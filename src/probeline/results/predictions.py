@@ -2,8 +2,9 @@
 
 HDF5: `row` int64 (n,), `split` int8 (n,) indexing the attribute `splits`, `logits` float32 (n, K)
 with columns in the order of the attribute `labels`. A binary task has two columns, z and 0 shifted
-to sum to zero, so that softmax and argmax hold for every single-label task; multi-label logits go
-through a sigmoid, a label being predicted above 0.
+to sum to zero, so that softmax and argmax hold for every single-label task. Of several labels those
+above 0 are predicted: the attribute `threshold` was taken off, a number for all labels or a list of
+one for each. The sigmoid of logit plus threshold is the probability.
 
 Every row of the dataset stands there. `defined` bool (n,) is false where a level of a hierarchy
 does not apply: such a row has logits, since the levels above may lead any text there, but no truth.
@@ -43,6 +44,9 @@ class Predictions:
     labels : list of str
     meta : dict
         What was given on writing; `threshold` as a list where each label has its own.
+    thresholds : ndarray of float32, shape (K,)
+        What was taken off the logits of each label: 0 in a single-label task, and of scores that
+        came without.
     """
 
     rows: np.ndarray
@@ -51,6 +55,7 @@ class Predictions:
     logits: np.ndarray
     labels: list[str]
     meta: dict
+    thresholds: np.ndarray
 
     def of(self, split: str) -> np.ndarray:
         """Logits of the rows of one split where the task is defined: those that are scored."""
@@ -82,7 +87,12 @@ def shard_logits(
 
 
 def write_predictions(
-    path: str | os.PathLike, dataset: Dataset, task: TaskData, logits: np.ndarray, meta: Mapping
+    path: str | os.PathLike,
+    dataset: Dataset,
+    task: TaskData,
+    logits: np.ndarray,
+    meta: Mapping,
+    threshold: float | list[float] = 0.0,
 ) -> None:
     """Write the logits of a dataset, whole or not at all.
 
@@ -92,6 +102,8 @@ def write_predictions(
         Of all rows, also of those where the task is not defined.
     meta : mapping
         Plain values: model, method, variant; lists and mappings are stored as JSON.
+    threshold : float or list of float
+        What was taken off the logits of a multi-label task, of all labels or of each.
     """
     defined = np.zeros(dataset.rows, dtype=bool)
     defined[np.concatenate([task.rows[split] for split in SPLITS])] = True
@@ -103,7 +115,8 @@ def write_predictions(
         file["row"], file["split"] = np.arange(dataset.rows), codes
         file["defined"] = defined
         file.create_dataset("logits", data=values.astype(np.float32, copy=False))
-        hdf5.put_attributes(file, {**meta, "labels": list(task.labels), "splits": list(SPLITS)})
+        about = {"threshold": threshold, "labels": list(task.labels), "splits": list(SPLITS)}
+        hdf5.put_attributes(file, {**meta, **about})
         file.attrs.update(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
@@ -130,7 +143,9 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
                 raise ProbelineError(f"{path}: not complete predictions of this version; delete it")
             splits = np.array(json.loads(meta.pop("splits")), dtype=str)
             labels = list(map(str, json.loads(meta.pop("labels"))))
-            if isinstance(meta.get("threshold"), str):
+            # Some that were written where nothing was taken off do not say so.
+            meta.setdefault("threshold", 0.0)
+            if isinstance(meta["threshold"], str):
                 meta["threshold"] = json.loads(meta["threshold"])
             found = Predictions(
                 rows=hdf5.dataset(file, "row", "i", 1)[:],
@@ -139,6 +154,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
                 logits=hdf5.dataset(file, "logits", "f", 2)[:],
                 labels=labels,
                 meta=meta,
+                thresholds=_thresholds(meta["threshold"], len(labels)),
             )
             rows = len(found.rows)
             if len(found.defined) != rows or len(found.split) != rows:
@@ -148,3 +164,13 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
             return found
     except FileNotFoundError:
         raise ProbelineError(f"{path}: no such predictions") from None
+
+
+def _thresholds(value: float | list, labels: int) -> np.ndarray:
+    """The threshold of each label, float32 (labels,), of one for all or a list."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "if" or found.shape not in ((), (labels,)):
+        raise ValueError(f"its threshold is neither one number nor {labels}")
+    if not np.isfinite(found).all():
+        raise ValueError("its threshold is not finite")
+    return np.broadcast_to(found.astype(np.float32), (labels,)).copy()

@@ -121,7 +121,8 @@ def icl(
     how = "nearest" if options["select"] == "nearest" else "per class"
     meta = {"model": model_name, "method": "icl", "variant": f"{options['shots']} {how}"}
     cost = Cost(finished - started, 0.0, finished - began, len(rows), 0)
-    write_baseline(predictions, scores, dataset, task, logits, meta | {"seed": seed}, cost, more)
+    meta |= {"seed": seed}
+    write_baseline(predictions, scores, dataset, task, logits, meta, cost, more, threshold)
 
 
 def class_queries(
