@@ -94,6 +94,16 @@ def test_nothing_flagged():
     assert (every["difference"], every["ci_low"], every["ci_high"]) == (0, 0, 0)
 
 
+def test_hard_texts_that_were_not_reranked():
+    task, before, *_ = case("multiclass")
+    hard = np.arange(len(before)) % 3 == 0
+    found = compare(task, "test", before, before, np.zeros(len(before), bool), 0, hard)
+    right = accuracy_score(task.y["test"][hard], before[hard].argmax(axis=1))
+    assert found["flagged"] == 0
+    assert found["hard"]["accuracy_before"] == found["hard"]["accuracy_after"] == right
+    assert found["hard"]["before"] == pytest.approx(right) and found["hard"]["difference"] == 0
+
+
 def test_a_metric_that_cannot_score_the_hard_texts():
     task, before, after, _ = case("binary", "roc-auc")
     flagged = task.y["test"] == 1
@@ -230,10 +240,12 @@ def test_tables_of_two_seeds(tmp_path):
     paths = []
     for seed, values in ((1, after), (2, before)):
         own = {"seed": seed, "metric": "accuracy", "variant": "prob, power 2"}
-        own |= {"hard_texts": {"validation": 9, "test": 12}, "by_class": {}}
+        hard = flagged | (np.arange(len(flagged)) < 9)
+        own |= {"hard_texts": dict.fromkeys(("validation", "test"), int(hard.sum()))}
+        own["by_class"] = {}
         for split in ("validation", "test"):
             # Both splits are the test texts here.
-            own[split] = compare(task, "test", before, values, flagged, 0)
+            own[split] = compare(task, "test", before, values, flagged, 0, hard)
             own["by_class"][split] = by_class(task, "test", before, values, flagged)
         paths.append(tmp_path / f"{seed}.json")
         write_json(paths[-1], own)
@@ -241,13 +253,13 @@ def test_tables_of_two_seeds(tmp_path):
     write_report_tables(paths, *files)
     rows, classes = (pd.read_csv(path) for path in files)
     assert rows["seed"].tolist() == [1] * 4 + [2] * 4
-    assert rows["of"].tolist() == ["all", "reranked"] * 4
+    assert rows["of"].tolist() == ["all", "hard"] * 4
     first, second = rows.iloc[2], rows.iloc[3]
     y = task.y["test"]
-    assert (first["split"], first["texts"], second["texts"]) == ("test", len(y), flagged.sum())
-    assert first["hard"] == 12 and first["reranked"] == flagged.sum()
+    assert (first["split"], first["texts"], second["texts"]) == ("test", len(y), hard.sum())
+    assert first["hard"] == hard.sum() > flagged.sum() and first["reranked"] == flagged.sum()
     assert first["after"] == pytest.approx(accuracy_score(y, after.argmax(1)), rel=1e-5)
-    right = accuracy_score(y[flagged], after[flagged].argmax(1))
+    right = accuracy_score(y[hard], after[hard].argmax(1))
     assert second["after"] == pytest.approx(right, rel=1e-5)
     assert first["fixed"] == changes(task, "test", before, after)["fixed"]
     assert (rows["fixed"][4:] == 0).all()

@@ -209,7 +209,27 @@ def test_a_classifier_that_is_never_wrong_is_left_as_it_is(case, embedder):
     found = rerank(data, place, "stc", embedder, threshold="misclassified")
     after = read_predictions(found["predictions"])
     assert np.array_equal(after.logits, right) and after.meta["variant"] == "nothing"
-    assert read_json(found["report"])["test"]["flagged"] == 0
+    report = read_json(found["report"])
+    assert report["test"]["flagged"] == 0
+    # No text is hard, as none of validation is wrong.
+    assert report["hard_texts"] == {"validation": 0, "test": 0}
+    assert report["test"]["hard"]["accuracy_before"] is None
+    assert read_json(found["scores"])["texts_per_second"] is None
+
+
+def test_texts_are_hard_though_nothing_can_be_tried(case, embedder):
+    """Three of twelve are too few for the folds of the one form there is."""
+    data, place, _, task, logits = case
+    found = rerank(data, place, "stc", embedder, threshold=0.2, forms=["mlp"])
+    report = read_json(found["report"])
+    assert len(report["tried"]) == 1 and report["variant"] == "nothing"
+    variance = np.sort(logits.astype(float), axis=1)[:, -3:].var(axis=1)
+    threshold = np.quantile(variance[task.rows["validation"]], 0.2)
+    for split in ("validation", "test"):
+        rows = task.rows[split][variance[task.rows[split]] <= threshold]
+        right = logits[rows].argmax(axis=1) == task.y[split][rows - task.rows[split][0]]
+        assert report["hard_texts"][split] == len(rows) > 0
+        assert report[split]["hard"]["accuracy_before"] == pytest.approx(right.mean())
 
 
 def test_texts_that_were_not_answered_are_left_out(case, embedder):
@@ -345,6 +365,8 @@ def test_what_is_shown_where_nothing_is_chosen(case, embedder):
         hard = (variance[task.rows[split]] <= threshold).sum()
         assert report["chosen_share"][split] == report[split]["flagged"] == 0
         assert report["hard_texts"][split] == hard
+        part = report[split]["hard"]
+        assert part["accuracy_before"] == part["accuracy_after"] == 1 and part["difference"] == 0
         texts = [row["texts"] for row in report["curve"] if row["split"] == split]
         assert texts[0] == 0 and hard in texts
     outputs = {name: place / f"ablations.{name}" for name in ("table", "csv", "curve")}

@@ -69,7 +69,7 @@ def finetune(
         Logits of all rows, for `read_predictions`.
     scores : path
         JSON: scores on validation and test, time, speed, parameters; of a multi-label task also
-        `multilabel`, see `multilabel_metrics`.
+        `multilabel`, see `multilabel_metrics`; and what `kind` has measured, which goes before.
     options : mapping
         The section `finetune:`; see `Options`.
     seed : int

@@ -122,13 +122,15 @@ class LabelTokens(Regular):
 
         `order` is of validation, see `order_difference`; `chunk_difference` too, where labels are
         read in chunks and one pass fits; `shortlist` has the number of labels, and the recall of
-        each split.
+        each split, and `texts_per_second` is then null.
         """
         model, chunk = job.model, self.options.chunk
         found = {"order": order_difference(model.body, _inputs(model, job))}
         if self.first is not None:
             lists = tokens.more[_CANDIDATES]
             found["shortlist"] = {"labels": lists.shape[1], "recall": recalls(lists, job.task)}
+            # The first stage belongs to the way from text to answer, and ran before.
+            found["texts_per_second"] = None
         if chunk is not None and _fits_one_pass(job, self._read(job)):
             whole = replace(model, beside=self._read(job))
             found["chunk_difference"] = chunk_difference(model.body, _inputs(whole, job), chunk)

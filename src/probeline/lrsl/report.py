@@ -29,6 +29,7 @@ def compare(
     after: np.ndarray,
     flagged: np.ndarray,
     seed: int,
+    hard: np.ndarray | None = None,
 ) -> dict:
     """Compare logits before and after reranking on the texts of a split.
 
@@ -40,24 +41,27 @@ def compare(
         Texts that were reranked.
     seed : int
         Of the bootstrap.
+    hard : ndarray of bool, shape (n,), optional
+        Texts that are hard, reranked or not; default the flagged ones.
 
     Returns
     -------
     dict
-        metric; texts, flagged, and of `changes`; `all` and `hard` (the flagged texts), each with
+        metric; texts, flagged, and of `changes`; `all` and `hard` (the hard texts), each with
         before, after (the metric), accuracy_before, accuracy_after (of a multi-label task the share
         of texts whose set of labels is right), difference, ci_low and ci_high (of the metric: the
         paired 95 % bootstrap of `difference`). What has no texts, or no score, is None. Plain
         values, fit for JSON.
     """
     y = task.y[split]
+    hard = flagged if hard is None else hard
     return {
         "metric": task.metric,
         "texts": len(y),
         "flagged": int(flagged.sum()),
         **changes(task, split, before, after),
         "all": _part(task, y, before, after, seed),
-        "hard": _part(task, y[flagged], before[flagged], after[flagged], seed),
+        "hard": _part(task, y[hard], before[hard], after[hard], seed),
     }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from probeline.files import read_json, replacing
 
 _SPLITS = ("validation", "test")
-_PARTS = {"all": "all", "hard": "reranked"}
+_PARTS = ("all", "hard")
 _COUNTS = ("changed", "fixed", "broken")
 _SCORES = ("before", "after", "difference", "ci_low", "ci_high", "accuracy_before")
 _SCORES += ("accuracy_after",)
@@ -26,8 +26,8 @@ def write_report_tables(
     reports : sequence of path
         JSON of `probeline.lrsl.stage_report.report`, one per seed, with its `seed`.
     changes : path
-        A row per seed, split, and texts (all of them, or the reranked ones): how many there are,
-        how many are hard, reranked, changed, fixed and broken; scores before and after.
+        A row per seed, split, and texts (all of them, or the hard ones, reranked or not): how many
+        there are, how many are hard, reranked, changed, fixed and broken; scores before and after.
     classes : path
         A row per seed, split and label, see `probeline.lrsl.report.by_class`.
     """
@@ -41,15 +41,15 @@ def change_rows(report: Mapping) -> list[dict]:
     rows = []
     for split in _SPLITS:
         own = report[split]
-        for part, texts in _PARTS.items():
+        for part in _PARTS:
             rows.append(
                 {
                     "seed": report["seed"],
                     "split": split,
                     "variant": report["variant"],
-                    "of": texts,
-                    "texts": own["texts"] if part == "all" else own["flagged"],
-                    # What was not reranked is as it was, so that the counts are those of both.
+                    "of": part,
+                    "texts": own["texts"] if part == "all" else report["hard_texts"][split],
+                    # What is not hard is as it was, so that the counts are those of both.
                     "hard": report["hard_texts"][split],
                     "reranked": own["flagged"],
                     **{name: own[name] for name in _COUNTS},

@@ -72,8 +72,9 @@ def report(result: Reranked, choice: Choice, shown: Decision | None = None) -> d
     dict
         Plain values: metric; decision and its variant; shown: variant, decision, and whether it is
         what was chosen; for each split what `probeline.lrsl.report.compare` gives; by_class; the
-        curve, chosen_share and hard_share (of what is shown) of the figure; hard_texts, which are
-        counted though nothing was chosen; tried, a row per trial on validation.
+        curve, chosen_share and hard_share (of what is shown) of the figure; hard_texts. Texts are
+        hard by the threshold of what is shown, though nothing was chosen; tried, a row per trial on
+        validation.
     """
     shown = shown or result.decision
     found = {
@@ -94,10 +95,10 @@ def report(result: Reranked, choice: Choice, shown: Decision | None = None) -> d
     }
     for split in _SPLITS:
         before, after, flagged, _ = result.of(split)
-        found[split] = compare(result.task, split, before, after, flagged, result.seed)
+        hard = hard_of(shown, before)
+        found[split] = compare(result.task, split, before, after, flagged, result.seed, hard)
         found["by_class"][split] = by_class(result.task, split, before, after, flagged)
         found["chosen_share"][split] = float(flagged.mean())
-        hard = hard_of(shown, before)
         found["hard_texts"][split] = int(hard.sum())
         found["hard_share"][split] = float(hard.mean())
         found["curve"] += _curve(result, split, shown, hard)
@@ -105,9 +106,10 @@ def report(result: Reranked, choice: Choice, shown: Decision | None = None) -> d
 
 
 def _curve(result: Reranked, split: str, shown: Decision, hard: np.ndarray) -> list[dict]:
-    """As far as texts were embedded, all hard ones among them."""
+    """As far as texts were embedded, all hard ones among them; at its start, of doing nothing."""
     rows = result.task.rows[split]
-    result.cosines.of(rows[hard], "texts embedded for the figure")
+    if not shown.idle:
+        result.cosines.of(rows[hard], "texts embedded for the figure")
     known = result.cosines.known(rows) & (not shown.idle)
     similarity = result.cosines.of(rows[known])
     return decision_curve(result.task, split, result.before[rows], shown, known, similarity)

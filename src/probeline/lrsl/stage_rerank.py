@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ def rerank_predictions(
         JSON beside the folder of a tuned embedding, which then takes the place of `embedder`.
     outputs : mapping
         folder (of the reranker), predictions, scores, report, examples. Of the predictions, rows of
-        train are the classifier's own.
+        train are the classifier's own. `texts_per_second` of the scores is null: the classifier's
+        part of the way from text to answer ran before.
     settings : mapping
         `options` (the section `lrsl`), `label_texts`, `template`, `metric`.
 
@@ -97,7 +99,7 @@ def rerank_predictions(
         names["source"],
         {"seed": seed, "tuned": tuned is not None, "validation_score": choice.trial.score},
     )
-    logits, seconds = _applied(found.logits, decision, cosines, reached(found, dataset, task), task)
+    logits = _applied(found.logits, decision, cosines, reached(found, dataset, task))
     meta = {"model": names["model"], "method": "lrsl", "variant": variant_of(decision)}
     meta |= {"source": names["source"], "seed": seed}
     # That of a label that was reranked moved by the offset besides.
@@ -111,7 +113,8 @@ def rerank_predictions(
     costs = {
         "seconds": time.perf_counter() - began,
         "train_seconds": trained,
-        "texts_per_second": len(task.rows["test"]) / max(seconds, 1e-9),
+        # The classifier's forward pass, most of the way from text to answer, ran before.
+        "texts_per_second": None,
         "parameters_trained": _parameters(loaded if tuned else None, decision),
     }
     _write_scores(outputs["scores"], result, choice, costs)
@@ -173,7 +176,7 @@ def decide(
     scale = task.multilabel, temperature, off
     given = Validation(logits, similarity, y, values, task.metric, *scale)
     choice = choose(given, forms, thresholds, combiners, seed, options["fixed"])
-    best = _best_tried(given, choice, combiners, seed)
+    best = _best_tried(given, choice, thresholds, combiners, seed)
     found = (Decision(each, options["hardness"], k) for each in (choice.reranking, best))
     return choice, *found
 
@@ -197,12 +200,19 @@ def _ways(options: Mapping, candidates: int | None) -> tuple[list, list[Combiner
 
 
 def _best_tried(
-    given: Validation, choice: Choice, combiners: Sequence[CombinerOptions], seed: int
+    given: Validation,
+    choice: Choice,
+    thresholds: Sequence[float | None],
+    combiners: Sequence[CombinerOptions],
+    seed: int,
 ) -> Reranking:
     """The choice; where nothing was chosen, the highest score, of equal ones the lowest loss."""
     tried = [trial for trial in choice.trials if trial.name == COMBINER or trial.power]
-    if choice.trial.name != NOTHING or not tried:
+    if choice.trial.name != NOTHING:
         return choice.reranking
+    if not tried:
+        # Texts are hard by the threshold though nothing could be tried on them.
+        return replace(choice.reranking, threshold=thresholds[0])
     best = max(tried, key=lambda trial: (trial.score, -trial.log_loss))
     forms: list[Form] = []
     if best.name != COMBINER:
@@ -216,18 +226,13 @@ def _applied(
     decision: Decision,
     cosines: Similarities,
     rows: np.ndarray,
-    task: TaskData,
-) -> tuple[np.ndarray, float]:
-    """Logits of all rows, those of `rows` reranked, and the seconds that test took."""
-    result, seconds = logits.copy(), 0.0
-    test = np.isin(rows, task.rows["test"])
-    for part, timed in ((rows[test], True), (rows[~test], False)):
-        started = time.perf_counter()
-        selected = decision.selects(logits[part])
-        similarity = cosines.of(part[selected], "texts embedded")
-        result[part] = decision.apply(logits[part], selected, similarity)
-        seconds += (time.perf_counter() - started) if timed else 0.0
-    return result, seconds
+) -> np.ndarray:
+    """Logits of all rows, those of `rows` reranked."""
+    result = logits.copy()
+    selected = decision.selects(logits[rows])
+    similarity = cosines.of(rows[selected], "texts embedded")
+    result[rows] = decision.apply(logits[rows], selected, similarity)
+    return result
 
 
 def _write_examples(path: str, result: Reranked, dataset: Dataset) -> None:

@@ -101,7 +101,8 @@ def write_summary(
     reranked: `stc`, or `finetune-42`, and `finetune` for the mean over its seeds.
 
     `seconds` are those of the job's work, `train_seconds` those of fitting, `texts_per_second` is
-    from text to answer, null where the model's forward pass ran before and apart.
+    from text to answer, null where a forward pass that belongs to it ran before and apart (also
+    that of a classifier that is reranked, or that makes shortlists of labels).
     `parameters_trained` counts weights and intercepts, also those that were fitted to 0.
     """
     rows = [row for entry in entries for row in _rows(entry, seed)]
