@@ -165,8 +165,11 @@ class Lrsl(Closed):
     threshold: either(text=Literal["misclassified", "validation"], number=Share) = Field(
         "misclassified",
         description="At or below which value a text is hard. misclassified = the mean over "
-        "validation texts that the classifier gets wrong; validation = chosen by score there; a "
-        "number = that share of the validation texts.",
+        "validation texts that the classifier gets wrong; a number = that share of the validation "
+        "texts; validation = of ten shares, each tried with every form, the one whose reranking "
+        "has the lowest log loss there, if that is lower by twice its standard error and the score "
+        "does not fall by more than one (of several labels: rises). `triplets.hard_only` and "
+        "`ablations` then use misclassified.",
     )
     temperature: Flag = Field(
         False,
@@ -198,7 +201,9 @@ class Lrsl(Closed):
     )
     ablations: Flag = Field(
         False,
-        description="Also score: tuned and untuned, hard texts and all, every power and several k.",
+        description="Also score: tuned and untuned, hard texts and all, every power and several "
+        "k; and, where the embedding is tuned on cross-fitted logits, one tuned on the "
+        "classifier's own: a second embedding is tuned for that.",
     )
 
 
