@@ -95,6 +95,7 @@ def test_equals_prompts_by_hand(tmp_path, kind, folder, naive, task, shots):
     if task == "binary":
         truth = truth - truth.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found.logits[24:], truth - report["threshold"], **CLOSE)
+    assert (found.thresholds == np.float32(report["threshold"])).all()
     assert not found.logits[:24].any()
     assert found.defined.tolist() == [False] * 24 + [True] * 24
     if task == "multilabel":

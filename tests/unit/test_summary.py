@@ -184,6 +184,10 @@ def test_predictions_of_two_probes(run):
         stored = run.predictions(name)
         variant = f"{row['representation']}.{row['pooling']}.{row['layer']}"
         assert stored.meta["variant"] == variant
+        named = f"{row['representation']}.{row['pooling']}.{row['layer']:02}.h5"
+        path = next(path for path in run.probes if path.endswith(f"/{named}"))
+        at = read_probe(path)[0].step.threshold
+        assert (stored.thresholds == np.float32(at)).all()
         assert run.task.score("test", stored.of("test")) == row["test_score"]
 
 
@@ -217,6 +221,7 @@ def test_sentence_embedding_equals_sklearn(run):
     assert scores["step"]["converged"]
     stored = run.predictions("sentence-embedding")
     assert scores["test_score"] == task.score("test", stored.of("test"))
+    assert (stored.thresholds == np.float32(scores["step"]["threshold"])).all()
     assert (scores["dimensions"], scores["layer"]) == (16, 3)
     assert scores["parameters_trained"] == W.size + b.size
     assert scores["seconds"] > scores["train_seconds"] > 0

@@ -54,6 +54,7 @@ def test_equals_a_pipeline_by_hand(tmp_path, kind, pairs):
     for split in ("train", "validation", "test"):
         truth = by_hand(dataset, split, report["C"], codes)
         truth = truth - report["validation"]["threshold"]
+        assert (found.thresholds == np.float32(report["validation"]["threshold"])).all()
         np.testing.assert_allclose(found.of(split), truth, atol=2e-3)
     answers = found.of("test") > 0 if kind == "multilabel" else found.of("test").argmax(1)
     true = codes[dataset.split("test")]

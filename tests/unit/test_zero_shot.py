@@ -77,6 +77,7 @@ def test_equals_one_at_a_time(tmp_path, kind, spec, model, task, template):
         assert np.array_equal(found.logits.argmax(1), truth.argmax(1))
         truth = truth - truth.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found.logits, truth - report["threshold"], atol=2e-3)
+    assert (found.thresholds == np.float32(report["threshold"])).all()
     assert report["parameters_trained"] == 0
     assert report["texts_per_second"] > 0
     assert report["seconds"] > report["train_seconds"] == 0
