@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 import pytest
@@ -19,7 +20,7 @@ from tiny_datasets import write_texts
 from tiny_models import SENTENCES, build
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from probeline.activations.extract import extract
+from probeline.activations.extract import extract, free_bytes
 from probeline.activations.shards import open_shard
 from probeline.errors import ProbelineError
 
@@ -50,7 +51,7 @@ def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
     return shard_bytes(folder)
 
 
-def run(inputs, folder: Path, keep_state: bool = False, **options) -> None:
+def run(inputs, folder: Path, keep_state: bool = False, free=free_bytes, **options) -> None:
     data, spec = inputs
     extract(
         data,
@@ -60,6 +61,7 @@ def run(inputs, folder: Path, keep_state: bool = False, **options) -> None:
         folder / "out",
         folder / "state",
         42,
+        free,
         keep_state=keep_state,
     )
 
@@ -100,7 +102,7 @@ CODE = """
 import json, sys, time
 from pathlib import Path
 import torch
-from probeline.activations.extract import extract
+from probeline.activations.extract import extract, free_bytes
 data, spec, options, folder = json.loads(sys.argv[1])
 folder = Path(folder)
 torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: time.sleep(0.0005))
@@ -330,6 +332,63 @@ def test_disks_on_which_a_file_has_one_name(inputs, undisturbed, tmp_path, monke
     (tmp_path / "out" / "hidden.max.01.h5").unlink()
     run(inputs, tmp_path)
     assert shard_bytes(tmp_path) == undisturbed
+
+
+@pytest.fixture
+def two_disks(tmp_path):
+    """A folder whose `out` is a link to another disk."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second disk; /dev/shm is none here")
+    with TemporaryDirectory(dir=memory) as results:
+        (tmp_path / "out").symlink_to(results)
+        yield tmp_path
+
+
+def test_of_each_disk_is_asked_what_it_lacks(inputs, undisturbed, two_disks):
+    """A resume has a part of the shards on the disk of the state already, none on the other."""
+    assert interrupted(inputs, two_disks) > 0
+    shards = [path.stat() for path in (two_disks / "state" / "shards").iterdir()]
+    whole = sum(shard.st_size for shard in shards)
+    # What `du` does not find there yet.
+    rest = sum(max(0, shard.st_size - 512 * shard.st_blocks) for shard in shards)
+    assert 0 < rest < whole
+    spare = 1 << 20
+    enough = {"state": rest + spare, "out": whole + spare}
+    for name in enough:
+        free = enough | {name: enough[name] - 1}
+        with pytest.raises(ProbelineError, match=f"^{two_disks / name}: its .* shards need"):
+            run(inputs, two_disks, free=lambda place, free=free: free[place.name])
+    run(inputs, two_disks, free=lambda place: enough[place.name])
+    assert json.loads((two_disks / "out" / "timing.json").read_text())["resumed_blocks"] > 0
+    assert shard_bytes(two_disks) == undisturbed
+
+
+def test_killed_amid_copying_to_another_disk(inputs, undisturbed, two_disks, monkeypatch):
+    """Snakemake then deletes what was copied: every shard is in the state still."""
+    copied, copyfile = [], shutil.copyfile
+
+    def killed(source, target):
+        if len(copied) == 3:
+            raise KeyboardInterrupt
+        copied.append(source)
+        return copyfile(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "copyfile", killed)
+        run(inputs, two_disks)
+    for path in (two_disks / "out").iterdir():
+        path.unlink()
+    # The disk of the state has room for nothing more.
+    free = {"state": 1 << 20, "out": 10**9}
+
+    def again():
+        run(inputs, two_disks, keep_state=True, free=lambda place: free[place.name])
+
+    assert counted(again) == 0
+    assert shard_bytes(two_disks) == undisturbed
+    # They take their room on one disk.
+    assert not list((two_disks / "state" / "shards").iterdir())
 
 
 FULL = """

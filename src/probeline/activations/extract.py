@@ -259,22 +259,25 @@ def _tokenized(
 
 
 def _check_disk(plan: Plan, state: State, model_name: str, free: Callable[[Path], int]) -> None:
-    needed = plan.bytes + _SPARE_BYTES - state.bytes_on_disk()
-    available = free(state.folder)
-    if _disk(state.folder) != _disk(state.target):
-        # Finished shards are copied there, so both disks must hold them.
-        needed, available = plan.bytes + _SPARE_BYTES, min(available, free(state.target))
+    """Refuse to begin where a disk has no room for what is yet to be written to it."""
     logger.info(
         "%s: %d texts into %d shards, %s; %s free",
         model_name,
         plan.rows,
         len(plan.widths),
         _size(plan.bytes),
-        _size(available),
+        _size(free(state.folder)),
     )
+    _check_room(state.folder, state.bytes_to_write(), plan, free)
+    if _disk(state.folder) != _disk(state.target):
+        _check_room(state.target, state.bytes_to_copy(), plan, free)
+
+
+def _check_room(folder: Path, count: int, plan: Plan, free: Callable[[Path], int]) -> None:
+    needed, available = count + _SPARE_BYTES, free(folder)
     if needed > available:
         raise ProbelineError(
-            f"{state.target}: its {len(plan.widths)} shards need {_size(needed)} more, the disk "
+            f"{folder}: its {len(plan.widths)} shards need {_size(needed)} more, the disk "
             f"has {_size(available)} free; free some, store fewer poolings or representations, or "
             "use storage_dtype: float16"
         )

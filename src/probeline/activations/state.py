@@ -143,18 +143,29 @@ class State:
         """Tokens of every text before truncation: int32, shape (rows,)."""
         return np.fromfile(self._lengths, dtype="<i4")
 
-    def bytes_on_disk(self) -> int:
-        """Bytes that the shards of this folder already take (holes not counted)."""
-        paths = [self._path(name) for name in (*self._writers, *self._finished)]
-        return sum(getattr(path.stat(), "st_blocks", 0) * 512 for path in paths)
+    def bytes_to_write(self) -> int:
+        """Bytes that unfinished shards will take on the disk beside those they take already."""
+        stats = [self._path(name).stat() for name in self._writers]
+        return sum(max(0, s.st_size - 512 * getattr(s, "st_blocks", 0)) for s in stats)
+
+    def bytes_to_copy(self) -> int:
+        """Bytes that shards will take in a target folder on another disk beside those of the files
+        there that they replace."""
+        names = (*self._writers, *self._finished)
+        there = [path for name in names if (path := self.target / name).is_file()]
+        new = sum(self._path(name).stat().st_size for name in names)
+        return new - sum(path.stat().st_size for path in there)
 
     def finish(self) -> None:
         """Mark every shard complete, then put all of them into the target folder."""
         self.settle()
         for writer in self._writers.values():
             writer.finish()
-        for name in (*self._writers, *self._finished):
-            _place(self._path(name), self.target / name)
+        paths = [self._path(name) for name in (*self._writers, *self._finished)]
+        copied = [path for path in paths if _place(path, self.target / path.name)]
+        # Not one by one: what was killed between two of them would have lost those before.
+        for path in copied:
+            path.unlink()
 
     def close(self) -> None:
         """Leave the state folder to be taken up again."""
@@ -247,8 +258,14 @@ def _sync(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _place(source: Path, target: Path) -> None:
-    """Give `source` the name `target`, too; move it where a file can have one name only."""
+def _place(source: Path, target: Path) -> bool:
+    """Give `source` the name `target`, too; move it where a file can have one name only.
+
+    Returns
+    -------
+    bool
+        Whether `target` is a copy on another disk; then `source` is still there.
+    """
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -257,17 +274,25 @@ def _place(source: Path, target: Path) -> None:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
+            if source.parent.stat().st_dev != target.parent.stat().st_dev:
+                _copy(source, target)
+                return True
             _move(source, target)
+    return False
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename `source` to `target`; across file systems copy, then rename."""
+    """Rename `source` to `target`; between mounts of one disk, which has no room twice, copy it."""
     try:
         source.replace(target)
         return
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+    _copy(source, target)
+    source.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    source.unlink()
