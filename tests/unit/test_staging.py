@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -161,3 +162,20 @@ def test_on_another_node_it_begins_anew(elsewhere, inputs, monkeypatch):
     assert extracted(inputs, "tmpdir") == plain
     timing = Path("results/activations/notes/tiny/timing.json").read_text()
     assert '"resumed_blocks": 0' in timing
+
+
+# Results on another disk
+
+
+def test_results_and_states_linked_to_one_disk_keep_shards_in_both(elsewhere, inputs):
+    for name in ("results", ".probeline"):
+        (elsewhere / name).mkdir()
+        Path(name).symlink_to(elsewhere / name)
+    plain = extracted(inputs, None)
+    for name in plain:
+        state = Path(".probeline/extract/notes/tiny/shards", name)
+        assert state.samefile(Path("results/activations/notes/tiny", name))
+    shutil.rmtree(elsewhere / "results" / "activations")
+    assert extracted(inputs, None) == plain
+    timing = json.loads(Path("results/activations/notes/tiny/timing.json").read_text())
+    assert timing["batches"] == 0
