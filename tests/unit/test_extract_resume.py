@@ -51,7 +51,9 @@ def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
     return shard_bytes(folder)
 
 
-def run(inputs, folder: Path, keep_state: bool = False, free=free_bytes, **options) -> None:
+def run(
+    inputs, folder: Path, keep_state: bool = False, free=free_bytes, seed: int = 42, **options
+) -> None:
     data, spec = inputs
     extract(
         data,
@@ -60,7 +62,7 @@ def run(inputs, folder: Path, keep_state: bool = False, free=free_bytes, **optio
         {**OPTIONS, **options},
         folder / "out",
         folder / "state",
-        42,
+        seed,
         free,
         keep_state=keep_state,
     )
@@ -211,6 +213,41 @@ def test_state_of_another_model_config_is_not_continued(inputs, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
     run(begun, tmp_path)
     assert json.loads((tmp_path / "out" / "timing.json").read_text())["resumed_blocks"] == 0
+
+
+CODE_OF_ITS_OWN = """
+from transformers import BertModel as Body
+
+
+class BertModel(Body):
+    def forward(self, **inputs):
+        return super().forward(**inputs)
+"""
+
+
+@pytest.mark.parametrize("change", ["code", "tokenizer's code", "flag", "seed", "none"])
+def test_state_of_other_code_is_not_continued(inputs, tmp_path, change, monkeypatch):
+    """A model that comes with code: what runs, and the seed, decide what is computed."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "hf"))
+    data, spec = inputs
+    model, tokenizer = (
+        Path(shutil.copytree(spec["path"], tmp_path / name)) for name in ("model", "tokenizer")
+    )
+    config = json.loads((model / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "modeling_mine.BertModel"}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "modeling_mine.py").write_text(CODE_OF_ITS_OWN)
+    own = {"path": str(model), "tokenizer": str(tokenizer), "trust_remote_code": change != "flag"}
+    assert interrupted((data, spec | own), tmp_path) > 0
+    if change == "code":
+        edited = CODE_OF_ITS_OWN.replace("forward(**inputs)\n", "forward(**inputs) # edited\n")
+        (model / "modeling_mine.py").write_text(edited)
+    elif change == "tokenizer's code":
+        (tokenizer / "tokenization_mine.py").write_text("")
+    again = (data, spec | own | {"trust_remote_code": True})
+    run(again, tmp_path, seed=7 if change == "seed" else 42)
+    timing = json.loads((tmp_path / "out" / "timing.json").read_text())
+    assert (timing["resumed_blocks"] > 0) == (change == "none")
 
 
 def test_state_about_other_texts_is_not_continued(inputs, tmp_path):

@@ -65,6 +65,41 @@ def test_stopped_at_the_end_or_in_the_middle_of_an_epoch(
     assert what_it_is(run(*inputs, tmp_path, **OPTIONS)) == what_it_is(undisturbed)
 
 
+CODE = """
+from transformers import BertForSequenceClassification
+
+
+class Mine(BertForSequenceClassification):
+    def forward(self, **inputs):
+        output = super().forward(**inputs)
+        output.logits = output.logits * 1
+        return output
+"""
+
+
+@pytest.mark.parametrize("edit", [("* 1", "* 2"), None])
+def test_a_model_whose_own_code_is_edited_is_begun_anew(
+    inputs, tmp_path, monkeypatch, caplog, edit
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "hf"))
+    data, plain = inputs
+    model = shutil.copytree(plain, tmp_path / "own")
+    config = json.loads((model / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_mine.Mine"}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "modeling_mine.py").write_text(CODE)
+    options = OPTIONS | {"spec": {"trust_remote_code": True}}
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, 2)
+        run(data, model, tmp_path, **options)
+    if edit is not None:
+        (model / "modeling_mine.py").write_text(CODE.replace(*edit))
+    with caplog.at_level("INFO"):
+        run(data, model, tmp_path, **options)
+    assert ("earlier partial training is about other code" in caplog.text) == (edit is not None)
+    assert ("going on after step" in caplog.text) == (edit is None)
+
+
 def test_a_half_written_checkpoint_is_skipped(inputs, undisturbed, tmp_path, monkeypatch, caplog):
     seal = Checkpoints.seal
 

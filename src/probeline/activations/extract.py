@@ -153,7 +153,7 @@ def extract(
     decoder = any(name.startswith("decoder-") for name in options["representations"])
     model = load_model(model_spec, decoder=decoder)
     plan = make_plan(model, options, dataset.rows, part)
-    settings = _settings(model, model_name, dataset, plan)
+    settings = _settings(model, model_name, dataset, plan, seed)
     if part is not None:
         settings |= _part_settings(settings, part, plan, dataset.rows)
     metas = {name: _attributes(settings, name) for name in plan.widths}
@@ -283,7 +283,7 @@ def _check_room(folder: Path, count: int, plan: Plan, free: Callable[[Path], int
         )
 
 
-def _settings(model: LoadedModel, model_name: str, dataset: Texts, plan: Plan) -> dict:
+def _settings(model: LoadedModel, model_name: str, dataset: Texts, plan: Plan, seed: int) -> dict:
     """Everything that decides the bits of the shards; JSON-like."""
     return {
         "stage_version": versions.EXTRACT,
@@ -305,6 +305,8 @@ def _settings(model: LoadedModel, model_name: str, dataset: Texts, plan: Plan) -
         "block_texts": plan.block,
         "storage_dtype": plan.storage_dtype,
         "shards": list(plan.widths),
+        # Of a frozen body nothing else can be random.
+        **({**model.own_code, "seed": seed} if model.own_code else {}),
     }
 
 

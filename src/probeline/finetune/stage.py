@@ -197,6 +197,7 @@ def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:
         "metric": job.task.metric,
         "options": _deciding(job.options),
         "seed": job.seed,
+        **model.own_code,
     }
 
 

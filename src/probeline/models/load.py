@@ -17,7 +17,7 @@ from probeline.models.families import Family, family_of
 from probeline.models.heap import keep_freed_memory
 from probeline.models.hub import Need, fetch, hub_folder, needs
 from probeline.models.reference import ModelShape, ModelSource, resolve, shape_of_folder
-from probeline.models.weights import files_hash, tokenizer_files, weight_files
+from probeline.models.weights import code_files, files_hash, tokenizer_files, weight_files
 
 __all__ = ["LoadedModel", "fetch", "load_model", "resolve_device", "resolve_dtype"]
 
@@ -54,6 +54,8 @@ class LoadedModel:
     weights : list of Path
     beside : int
         Tokens that the body itself puts beside those of every text.
+    code : list of Path or None
+        Python files that come with the model and its tokenizer; None where they are not trusted.
     """
 
     path: str
@@ -70,6 +72,7 @@ class LoadedModel:
     source: ModelSource
     weights: list[Path]
     beside: int = 0
+    code: list[Path] | None = None
 
     @cached_property
     def weights_hash(self) -> str:
@@ -80,6 +83,14 @@ class LoadedModel:
     def revision(self) -> str:
         """The hub's commit, or `sha256:` and the weights' hash of a folder or package."""
         return self.source.commit or f"sha256:{self.weights_hash}"
+
+    @property
+    def own_code(self) -> dict[str, bool | str]:
+        """What tells runs of the model's own code from others; of a model that may run none,
+        nothing."""
+        if self.code is None:
+            return {}
+        return {"trust_remote_code": True, "code": files_hash(self.code)}
 
     @property
     def dtype_name(self) -> str:
@@ -143,6 +154,7 @@ def load_model(
         tokenizer_hash=tokenizer_hash,
         source=source,
         weights=weights,
+        code=_code(spec, source),
     )
 
 
@@ -159,15 +171,7 @@ def load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
     """Return the tokenizer that `spec` names and the hash of its files."""
     from transformers import AutoTokenizer
 
-    name, folder = spec["path"], source.folder
-    if spec.get("tokenizer"):
-        name = spec["tokenizer"]
-        # A hub's tokenizer has a commit once it is fetched; the configuration names none.
-        revision = spec.get("tokenizer_revision")
-        other = resolve(name, revision)
-        folder = other.folder
-        if other.kind == "hub":
-            folder = hub_folder(name, revision, Need(weights=False))
+    name, folder = _tokenizer_folder(spec, source)
     digest = files_hash(tokenizer_files(folder, name))
     try:
         with quiet():
@@ -179,6 +183,26 @@ def load_tokenizer(spec: Mapping, source: ModelSource) -> tuple[object, str]:
     except Exception as error:  # tokenizer files fail in as many ways as there are tokenizers
         raise ProbelineError(f"{name}: its tokenizer cannot be read: {reason(error)}") from error
     return tokenizer, digest
+
+
+def _tokenizer_folder(spec: Mapping, source: ModelSource) -> tuple[str, Path]:
+    """Name and folder of the tokenizer that `spec` names."""
+    name = spec.get("tokenizer")
+    if not name:
+        return spec["path"], source.folder
+    # A hub's tokenizer has a commit once it is fetched; the configuration names none.
+    revision = spec.get("tokenizer_revision")
+    other = resolve(name, revision)
+    if other.kind == "hub":
+        return name, hub_folder(name, revision, Need(weights=False))
+    return name, other.folder
+
+
+def _code(spec: Mapping, source: ModelSource) -> list[Path] | None:
+    if not spec.get("trust_remote_code"):
+        return None
+    folders = dict.fromkeys([source.folder, _tokenizer_folder(spec, source)[1]])
+    return [path for folder in folders for path in code_files(folder)]
 
 
 def load_body(

@@ -63,6 +63,11 @@ def model_files(folder: Path) -> list[Path]:
     )
 
 
+def code_files(folder: Path) -> list[Path]:
+    """Return the Python files of a model's folder, which run where `trust_remote_code` is set."""
+    return sorted(path for path in folder.glob("*.py") if path.is_file())
+
+
 def embedder_modules(folder: Path) -> list[tuple[Path, str]]:
     """Return folder and class of each module of a sentence-transformers model, in order.
 
