@@ -249,6 +249,47 @@ def test_tables_of_texts_by_their_size(planned):
     assert needs.texts("d").mb == pytest.approx(small + 12 * 1.5, rel=1e-3)
 
 
+def write(path: Path, megabytes: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a" * int(megabytes * 1e6))
+
+
+def test_folders_of_texts_by_the_size_of_their_files(planned):
+    for place in ("train/a/1.txt", "train/a/2.txt", "train/b/1", "test/a/1.txt", "test/b/1"):
+        write(Path("texts", place), 0.3)
+    for place in ("train/README", "train/a/.hidden", "spare/a/1.txt"):
+        write(Path("texts", place), 5)
+    splits = {"train": "train", "validation": 0.2, "test": "test"}
+    folder = planned(dataset={"loader": "folder", "path": "texts", "splits": splits})
+    table = planned()
+    table_mb = Path("notes.csv").stat().st_size / 1e6
+    assert folder.texts("d").seconds == pytest.approx(1.5)
+    assert folder.texts("d").mb == pytest.approx(table.texts("d").mb + 12 * (1.5 - table_mb))
+
+
+def test_a_hub_s_dataset_by_the_size_of_what_was_fetched(planned, tmp_path):
+    splits = {"validation": 0.2, "test": 0.2}
+    needs = planned(dataset={"loader": "hub", "path": "some/texts", "splits": splits})
+    assert needs.texts("d").seconds == pytest.approx(200)
+    repo = tmp_path / "hub" / "datasets--some--texts"
+    for name in ("one", "two"):
+        write(repo / "blobs" / name, 0.4)
+        link = repo / "snapshots" / COMMIT / "data" / f"{name}.parquet"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(repo / "blobs" / name)
+    (repo / "snapshots" / COMMIT / "gone").symlink_to(repo / "blobs" / "gone")
+    write(repo / "snapshots" / ("f" * 40) / "other.parquet", 5)
+    assert needs.texts("d").seconds == pytest.approx(200)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(COMMIT)
+    assert needs.texts("d").seconds == pytest.approx(0.8)
+    # A folder laid out like one.
+    write(tmp_path / "copy" / "data" / "train.parquet", 0.6)
+    write(tmp_path / "copy" / ".git" / "pack", 5)
+    local = planned(dataset={"loader": "hub", "path": "./copy", "splits": splits})
+    assert local.texts("d").seconds == pytest.approx(0.6)
+
+
 def test_a_hub_model_is_guessed_until_it_is_fetched(planned, tmp_path):
     make(1_000)
     needs = planned(model={"path": "some/model", "layers": 12})

@@ -52,8 +52,8 @@ def load_split(path: str, config: str | None, revision: str | None, split: str):
     found, wanted = _commit_of(data), _cached_commit(path, revision)
     if found == wanted or None in (found, wanted):
         return data, found or wanted
-    snapshot = _cache(path) / "snapshots" / wanted
-    if not snapshot.is_dir():
+    snapshot = cached_snapshot(path, wanted)
+    if snapshot is None:
         raise ProbelineError(
             f"{where}: the cache holds commit {found[:7]}, not {wanted[:7]}, and the hub is out of "
             f"reach; {_ADVICE}"
@@ -81,6 +81,13 @@ def _commit_of(data) -> str | None:
         if _COMMIT.fullmatch(name):
             return name
     return None
+
+
+def cached_snapshot(repo: str, revision: str | None) -> Path | None:
+    """The folder of what was fetched of a dataset at `revision`; None where nothing was."""
+    commit = _cached_commit(repo, revision)
+    folder = _cache(repo) / "snapshots" / commit if commit else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _cached_commit(repo: str, revision: str | None) -> str | None:

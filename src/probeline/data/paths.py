@@ -248,25 +248,43 @@ def _state(file: Path, spec: dict) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
+def source_bytes(spec: dict, data_root: str | os.PathLike | None = None) -> int:
+    """Return the size of the local files that the loader will read; 0 for a dataset on the hub."""
+    if _is_on_hub(spec, data_root):
+        return 0
+    files = {file for _, file in _local_files(spec, data_root)}
+    return sum(file.stat().st_size for file in files)
+
+
 def _fingerprint_lines(spec: dict, data_root: str | os.PathLike | None) -> Iterator[str]:
-    loader = spec["loader"]
-    if loader == "hub":
-        folder = local_folder(spec, data_root)
+    if spec["loader"] == "hub":
         yield f"{spec.get('config')} {spec.get('revision')}"
-        if folder is None:
-            yield str(spec["path"])
-            return
+    if _is_on_hub(spec, data_root):
+        yield str(spec["path"])
+        return
+    for name, file in _local_files(spec, data_root):
+        yield f"{name} {_state(file, spec)}"
+
+
+def _is_on_hub(spec: dict, data_root: str | os.PathLike | None) -> bool:
+    return spec["loader"] == "hub" and local_folder(spec, data_root) is None
+
+
+def _local_files(spec: dict, data_root: str | os.PathLike | None) -> Iterator[tuple[str, Path]]:
+    """Yield what the loader will read and a name for each file, by split and place."""
+    if spec["loader"] == "hub":
+        folder = resolve_path(spec["path"], data_root)
         if not folder.is_dir():
             raise ProbelineError(f"{folder}: no such folder{_near(folder)}")
         for path in folder.rglob("*"):
             relative = path.relative_to(folder)
             if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-                yield f"{relative.as_posix()} {_state(path, spec)}"
+                yield relative.as_posix(), path
         return
     base = resolve_path(spec["path"], data_root)
     for split, paths in split_paths(spec, data_root).items():
         for path in paths:
-            files = [file for _, file in class_files(path)] if loader == "folder" else [path]
-            for file in files:
+            inside = spec["loader"] == "folder"
+            for file in [file for _, file in class_files(path)] if inside else [path]:
                 relative = file.relative_to(base if base.is_dir() else base.parent).as_posix()
-                yield f"{split} {relative} {_state(file, spec)}"
+                yield f"{split} {relative}", file

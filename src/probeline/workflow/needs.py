@@ -99,9 +99,7 @@ class Needs:
     # Of each rule
 
     def texts(self, dataset: str) -> Need:
-        paths = [Path(path) for path in self._plan.dataset_files(dataset)]
-        size = sum(path.stat().st_size for path in paths if path.is_file())
-        return resources.loading(size / 1e6 or _MB_OF_TEXTS)
+        return resources.loading(self._plan.dataset_bytes(dataset) / 1e6 or _MB_OF_TEXTS)
 
     def card(self, dataset: str) -> Need:
         return resources.reading(self.rows(dataset), 1_000)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from probeline.activations.names import layers_of, shard_names
 from probeline.config import Config, Origin
+from probeline.data.hub import cached_snapshot
 from probeline.data.label_text_file import read_label_texts
-from probeline.data.paths import local_folder, resolve_path, source_files, source_fingerprint
+from probeline.data.paths import (
+    local_folder,
+    resolve_path,
+    source_bytes,
+    source_files,
+    source_fingerprint,
+)
 from probeline.errors import ConfigError, ProbelineError
 from probeline.models.reference import ModelShape, ModelSource, read_shape, resolve
 from probeline.models.weights import embedder_files, model_files, sampled_hash
@@ -40,6 +48,7 @@ class Sources:
         self.shapes: dict[str, ModelShape] = {}
         self._sources: dict[str, tuple[list[str], str | None]] = {}
         self._samples: dict[str, str] = {}
+        self._folder_bytes: dict[str, int] = {}
         self._label_texts: dict[tuple[str, str], dict[str, list[str]]] = {}
         self._read_all()
 
@@ -151,6 +160,19 @@ class Sources:
         """Files a dataset is read from; none for the hub and for folders."""
         return self._sources[dataset][0]
 
+    def dataset_bytes(self, dataset: str) -> int:
+        """Size of the files a dataset is read from; 0 of one on the hub that is not here yet."""
+        spec, files = self.config.dataset_spec(dataset), self.dataset_files(dataset)
+        if files:
+            return _bytes_of(map(Path, files))
+        if self.dataset_is_fetched(dataset):
+            snapshot = cached_snapshot(spec["path"], spec["revision"])
+            return _bytes_of(snapshot.rglob("*")) if snapshot else 0
+        # Snakemake asks often, and such a folder may hold a million files.
+        if dataset not in self._folder_bytes:
+            self._folder_bytes[dataset] = source_bytes(spec, self.data_root)
+        return self._folder_bytes[dataset]
+
     def dataset_is_fetched(self, dataset: str) -> bool:
         """Whether a dataset comes from the hub."""
         spec = self.config.dataset_spec(dataset)
@@ -236,6 +258,10 @@ class Sources:
         spec = self.config.model_spec(model)
         sources = [resolve(spec["path"], spec["revision"])]
         return [*sources, resolve(spec["tokenizer"])] if spec["tokenizer"] else sources
+
+
+def _bytes_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def identity_file(origin: Origin) -> str:
