@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_models import build
 
 from probeline.cache import uses
@@ -64,6 +65,17 @@ def test_a_tokenizer_is_that_of_the_commit_that_was_fetched(hub, tmp_path):
     expected = load_model({**spec, "tokenizer": str(hub / "snapshots" / FIRST)}).tokenizer_hash
     assert load_model(found).tokenizer_hash == expected
     assert load_model(spec).tokenizer_hash != expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_torch_computes_with_the_threads_of_the_job(threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        offline_spec({"path": "./model"}, None, threads)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_commit_that_was_fetched_is_the_revision(tmp_path):

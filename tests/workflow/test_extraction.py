@@ -16,6 +16,8 @@ import snake
 import tiny_project
 from tiny_project import DATASET, MODEL, edited, sentences, write_csv
 
+from probeline.activations.shards import open_shard
+
 SHARDS = [
     *(f"ffn.{pooling}.{layer:02d}.h5" for pooling in ("max", "mean") for layer in (1, 2)),
     *(f"hidden.{pooling}.{layer:02d}.h5" for pooling in ("max", "mean") for layer in (0, 1, 2)),
@@ -108,6 +110,26 @@ def test_a_killed_extraction_goes_on_and_yields_the_same_bits(tmp_path, tiny_mod
     assert (same, other, missing) == (names, [], [])
     assert not (killed / ".probeline" / "extract" / DATASET / MODEL).exists()
     assert snake.planned(killed, TOKENS) == []
+
+
+# On a node's own disk
+
+
+def test_staged_in_tmpdir_with_the_threads_of_the_rule(tmp_path, tiny_model):
+    config = edited(("extract.representations", ["hidden"]), ("combinations", None))
+    project = tiny_project.build_project(tmp_path / "project", tiny_model, config)
+    node = tmp_path / "node"
+    node.mkdir()
+    snake.run(project, TOKENS, "--default-resources", "staging=tmpdir", TMPDIR=str(node))
+    # A folder that only the shards' state was in.
+    (staged,) = node.glob(f"probeline-{os.getuid()}/*/extract/{DATASET}")
+    assert not list(staged.iterdir())
+    for layer in range(3):
+        with open_shard(activations(project) / f"hidden.mean.{layer:02d}.h5") as shard:
+            assert shard.rows == 120
+    # Of the 8 that the rule asks for, the run has 2, and torch by itself would take one.
+    assert snake.environment()["OMP_NUM_THREADS"] == "1"
+    assert timing(project)["threads"] == 2
 
 
 # The cache between working directories
