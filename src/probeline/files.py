@@ -244,6 +244,34 @@ def reachable(base: str | os.PathLike, path: str) -> Path:
     return found
 
 
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def refuse_special(path: str | os.PathLike) -> None:
+    """Refuse what is neither a file nor a folder, nor leads to one: reading it may never end.
+
+    What is not there, or cannot be looked at, is left to who reads it.
+
+    Raises
+    ------
+    ProbelineError
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    for is_such, what in _SPECIAL:
+        if is_such(mode):
+            raise ProbelineError(
+                f"{path}: {what}, not a regular file; put what it yields into a file"
+            )
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:

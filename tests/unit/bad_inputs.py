@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,29 @@ def link_to_itself(place: bytes):
     (Path(os.fsdecode(place)) / "1.txt").symlink_to("1.txt")
 
 
+def link_to_pipe(place: bytes):
+    os.mkfifo(place + b"/../pipe")
+    (Path(os.fsdecode(place)) / "1.txt").symlink_to("../pipe")
+
+
+def link_to_device(place: bytes | Path):
+    path = Path(os.fsdecode(place))
+    (path / "1.txt" if path.is_dir() else path).symlink_to("/dev/zero")
+
+
+def socket_file(path: Path):
+    # The name of a socket may have no more than some 100 bytes.
+    here = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
 MEGABYTE = "y" * 10**6
+PIPE, DEVICE = "a pipe, not a regular file", "a device, not a regular file"
 LISTED = pa.array([["a", None], ["b"]])
 DATASETS = [
     Bad("CSV", "an empty file", "is empty; expected a header line", dataset("a.csv")),
@@ -297,12 +320,24 @@ DATASETS = [
     Bad(
         "Folder",
         "a pipe among the texts",
-        "(a pipe?)",
+        PIPE,
         dataset(
             "a",
             make=class_folder(b"x", lambda place: os.mkfifo(place + b"/1.txt")),
             loader="folder",
         ),
+    ),
+    Bad(
+        "Folder",
+        "a link to a pipe",
+        PIPE,
+        dataset("a", make=class_folder(b"x", link_to_pipe), loader="folder"),
+    ),
+    Bad(
+        "Folder",
+        "a link to a device",
+        DEVICE,
+        dataset("a", make=class_folder(b"x", link_to_device), loader="folder"),
     ),
     Bad(
         "Folder",
@@ -350,8 +385,30 @@ DATASETS = [
     Bad(
         "Path",
         "a device",
-        "is a folder; name the file",
+        DEVICE,
         dataset("a", "", path="/dev/zero", loader="csv"),
+    ),
+    Bad("Path", "a pipe", PIPE, dataset("a.csv", make=os.mkfifo)),
+    Bad(
+        "Path",
+        "a socket",
+        "a socket, not a regular file",
+        dataset("a", make=socket_file, loader="parquet"),
+    ),
+    Bad("Path", "a link to a device", DEVICE, dataset("a.json", make=link_to_device)),
+    Bad(
+        "Path",
+        "a pipe for a split",
+        PIPE,
+        dataset("a", make=os.mkfifo, path=".", splits={"train": "a", **MADE}, loader="tsv"),
+    ),
+    Bad(
+        "Path",
+        "a pipe among the files of a pattern",
+        PIPE,
+        dataset(
+            "a.parquet", make=os.mkfifo, path=".", splits={"train": "*", **MADE}, loader="parquet"
+        ),
     ),
 ]
 
@@ -359,7 +416,7 @@ DATASETS = [
 # --- scores made elsewhere
 
 
-def scores(name: str, content: str | bytes | dict):
+def scores(name: str, content: str | bytes | dict = b"", make: Callable | None = None):
     def use(folder: Path):
         from labelled_texts import LABELS, labelled
 
@@ -369,7 +426,9 @@ def scores(name: str, content: str | bytes | dict):
 
         data = read_dataset(labelled(folder / "data"))
         filled = content
-        if isinstance(content, dict):
+        if make is not None:
+            make(folder / name)
+        elif isinstance(content, dict):
             rows = list(range(len(data.texts)))
             columns = {"row": rows} | {label: [0.5] * len(rows) for label in LABELS} | content
             pq.write_table(pa.table(columns), folder / name)
@@ -455,6 +514,8 @@ SCORES = [
         "is not one of",
         scores("s.parquet", {"split": [["train"]] * 48}),
     ),
+    Bad("Scores", "a pipe", PIPE, scores("s.csv", make=os.mkfifo)),
+    Bad("Scores", "a link to a device", DEVICE, scores("s.parquet", make=link_to_device)),
     Bad(
         "Scores", "random bytes", "not utf-8", scores("s.csv", np.random.default_rng(1).bytes(999))
     ),
@@ -490,6 +551,14 @@ def tensors(header: str, data: bytes = b""):
     return write("model.safetensors", len(raw).to_bytes(8, "little") + raw + data)
 
 
+def pipe(name: str):
+    def make(folder: Path):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return make
+
+
 def indexed(value: object):
     def make(folder: Path):
         (folder / "model.safetensors").unlink()
@@ -517,6 +586,8 @@ MODELS = [
         "not a complete JSON file",
         model(write("config.json", "9" * 5000)),
     ),
+    Bad("Model", "config.json a pipe", PIPE, model(pipe("config.json"))),
+    Bad("Model", "weights that are a pipe", "no weights", model(pipe("model.safetensors"))),
     Bad("Model", "config.json a list", "expected a JSON object", model(write("config.json", "[]"))),
     Bad(
         "Model",
@@ -801,11 +872,14 @@ TRAINED = [
 # --- label texts, texts to classify, configurations
 
 
-def label_texts(name: str, content: str | bytes):
+def label_texts(name: str, content: str | bytes = b"", make: Callable | None = None):
     def use(folder: Path):
         from probeline.data.label_text_file import read_label_texts
 
-        write(name, content)(folder)
+        if make is not None:
+            make(folder / name)
+        else:
+            write(name, content)(folder)
         return read_label_texts(folder / name)
 
     return use
@@ -860,6 +934,8 @@ REST = [
         "not a readable UTF-8 file",
         label_texts("l.csv", b"label,text\n\xff,a\n"),
     ),
+    Bad("Label texts", "a pipe", PIPE, label_texts("l.csv", make=os.mkfifo)),
+    Bad("Label texts", "a link to a device", DEVICE, label_texts("l.yaml", make=link_to_device)),
     Bad("predict --input", "not UTF-8", "not UTF-8", inputs("t.txt", b"\xff\n")),
     Bad(
         "predict --input",

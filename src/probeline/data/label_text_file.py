@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from probeline.errors import ProbelineError
+from probeline.files import refuse_special
 
 _COLUMNS = ("label", "text")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -32,12 +33,13 @@ def read_label_texts(path: Path) -> dict[str, list[str]]:
     Raises
     ------
     ProbelineError
-        If the file is missing, is none of these, or gives something else than texts.
+        If the file is missing, is none of these or no file, or gives something else than texts.
     """
     suffix = path.suffix.lower()
     if suffix not in (*_DELIMITERS, *_MAPPINGS):
         known = ", ".join((*_DELIMITERS, *_MAPPINGS))
         raise ProbelineError(f"{path}: expected a file of label texts that ends in one of {known}")
+    refuse_special(path)
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

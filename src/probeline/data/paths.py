@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from probeline.errors import ProbelineError, nearest
-from probeline.files import reachable
+from probeline.files import reachable, refuse_special
 
 SPLITS = ("train", "validation", "test")
 ROOT_VARIABLE = "PROBELINE_DATA_ROOT"
@@ -109,9 +109,10 @@ def split_paths(spec: dict, data_root: str | os.PathLike | None = None) -> dict[
     Raises
     ------
     ProbelineError
-        Naming the file, folder or split that is missing.
+        Naming the file, folder or split that is missing, or is a pipe or a device.
     """
     base = resolve_path(spec["path"], data_root)
+    refuse_special(base)
     if not base.exists():
         raise ProbelineError(f"{base}: no such file or folder{_near(base)} (path: {spec['path']})")
     named = split_sources(spec)
@@ -145,10 +146,14 @@ def _files(base: Path, split: str, name: str | None) -> list[Path]:
             f"(it holds: {_listing(base)})"
         )
     exact = reachable(base, name)
+    refuse_special(exact)
     if exact.is_file():
         return [exact]
     pattern = "*" in name and not Path(name).is_absolute()
-    found = sorted(path for path in base.glob(name) if path.is_file()) if pattern else []
+    matched = sorted(base.glob(name)) if pattern else []
+    for path in matched:
+        refuse_special(path)
+    found = [path for path in matched if path.is_file()]
     if not found:
         raise ProbelineError(
             f"{exact}: no such file (splits.{split}){_near(exact)}; the folder holds: "
@@ -181,7 +186,7 @@ def class_files(folder: Path) -> Iterator[tuple[str, Path]]:
     Raises
     ------
     ProbelineError
-        If there is no class folder, or one is empty or holds a folder.
+        If there is no class folder, or one is empty, or holds a folder, a pipe or a device.
     """
     classes = [entry for entry in _entries(folder) if entry.is_dir()]
     if not classes:
@@ -194,6 +199,8 @@ def class_files(folder: Path) -> Iterator[tuple[str, Path]]:
                     f"{entry.path}: a folder inside the class folder '{label.name}'; expected "
                     "texts only (name the splits' folders in splits, if these are splits)"
                 )
+            if not entry.is_file():
+                refuse_special(entry.path)
             yield label.name, Path(entry.path)
         if not files:
             raise ProbelineError(f"{label.path}: holds no texts; remove the folder or fill it")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from probeline.data.encoding import codec_name, is_unicode, pick_encoding
 from probeline.data.paths import class_files
 from probeline.errors import ProbelineError, nearest
+from probeline.files import refuse_special
 
 _ROWS = 50_000
 
@@ -52,6 +53,7 @@ def read_delimited(
         Undecodable bytes, an empty file, a missing column, a row of another length, broken
         quoting; with the row or line.
     """
+    refuse_special(path)
     encoding = pick_encoding(path, encodings)
     modes = [csv.QUOTE_MINIMAL] if delimiter == "," else [csv.QUOTE_MINIMAL, csv.QUOTE_NONE]
     for mode in modes:
@@ -182,6 +184,7 @@ def read_json_lines(
 
 
 def _json_objects(path: Path, encodings: Sequence[str]) -> Iterator[dict]:
+    refuse_special(path)
     with path.open(encoding=pick_encoding(path, encodings)) as handle:
         for number, line in enumerate(handle, start=1):
             if not line.strip():
@@ -254,6 +257,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[pa.Table, dict]:
     ProbelineError
         A broken file or a missing column.
     """
+    refuse_special(path)
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -293,8 +297,6 @@ def read_folder(
             raise ProbelineError(
                 f"{path.parent}: the folder's name is the label, and it is not UTF-8; rename it"
             )
-        if not path.is_file() and not path.is_symlink():
-            raise ProbelineError(f"{path}: neither a file nor a folder (a pipe?); remove it")
         content = path.read_bytes()
         texts.append(content.decode(_encoding_of(content, path, encodings)))
         labels.append(name)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from probeline.data.readers import read_delimited, require_columns
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError, nearest, one_of
-from probeline.files import write_json
+from probeline.files import refuse_special, write_json
 from probeline.probe.task import SPLITS, TaskData, task_data
 from probeline.results.predictions import write_predictions
 
@@ -172,6 +172,7 @@ def read_scores(
 
 
 def _read_table(path: Path, encodings: Sequence[str]) -> pa.Table:
+    refuse_special(path)
     if not path.is_file():
         raise ProbelineError(f"{path}: no such file of scores")
     suffix = path.suffix.lower()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probeline.errors import ProbelineError
-from probeline.files import reachable
+from probeline.files import reachable, refuse_special
 from probeline.models.families import FAMILIES, Family, family_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -138,6 +138,7 @@ def shape_of_folder(folder: Path, where: str) -> ModelShape:
 def read_config(folder: Path, where: str) -> dict:
     """Return `folder`/config.json as a dict, or say that `folder` holds no model."""
     path = folder / "config.json"
+    refuse_special(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from probeline.data.paths import (
     source_fingerprint,
 )
 from probeline.errors import ConfigError, ProbelineError
+from probeline.files import refuse_special
 from probeline.models.reference import ModelShape, ModelSource, read_shape, resolve
 from probeline.models.weights import embedder_files, model_files, sampled_hash
 from probeline.workflow.clock import refuse_future
@@ -189,6 +190,7 @@ class Sources:
     def given_file(self, name: str) -> str:
         """File of scores that were made elsewhere."""
         path = resolve_path(self.config.scores[name].path, self.data_root)
+        refuse_special(path)
         if not path.is_file():
             raise ProbelineError(f"{path}: no such file")
         return input_name(path)
