@@ -56,12 +56,59 @@ def test_a_copy_of_the_model_with_other_times_is_the_same(config, tmp_path):
     assert load_plan(config).extract_params("tiny") == before
 
 
-@pytest.mark.parametrize("name", ["texts.jsonl", "model/model.safetensors"])
-def test_files_from_the_future_are_named(config, tmp_path, name):
+@pytest.fixture
+def with_scores(config, model, tmp_path):
+    """Scores made elsewhere, label texts of a file, and an embedder in a folder."""
+    shutil.copytree(model, tmp_path / "embedder")
+    (tmp_path / "scores.csv").write_text("text,a,b,c\n")
+    (tmp_path / "labels.csv").write_text("label,text\n")
+    config["scores"] = {
+        "mine": {"path": str(tmp_path / "scores.csv"), "dataset": "texts", "kind": "logits"}
+    }
+    config["datasets"]["texts"]["label_texts"] = str(tmp_path / "labels.csv")
+    config["lrsl"] = {"sources": ["stc"], "embedder": str(tmp_path / "embedder")}
+    return config
+
+
+INPUTS = {
+    "texts.jsonl": "datasets.texts",
+    "model/model.safetensors": "models.tiny",
+    "scores.csv": "scores.mine.path",
+    "embedder/model.safetensors": "lrsl.embedder",
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_files_from_the_future_are_named(with_scores, tmp_path, name):
+    load_plan(with_scores)
     then = time.time() + 7200
     os.utime(tmp_path / name, (then, then))
     with pytest.raises(ConfigError) as error:
-        load_plan(config)
+        load_plan(with_scores)
     (line,) = error.value.problems
-    start = "models.tiny: " if name.startswith("model") else "datasets.texts: "
-    assert line.startswith(start) and name in line and "in the future" in line
+    assert line.startswith(f"{INPUTS[name]}: ") and name in line and "in the future" in line
+
+
+def test_the_time_of_a_file_of_label_texts_plays_no_part(with_scores, tmp_path):
+    """What it says is a parameter of jobs, the file itself is not among their inputs."""
+    then = time.time() + 7200
+    os.utime(tmp_path / "labels.csv", (then, then))
+    assert load_plan(with_scores).label_texts("texts", "label") == {}
+
+
+PIPES = {
+    "texts.jsonl": "datasets.texts",
+    "labels.csv": "datasets.texts.label_texts",
+    "scores.csv": "scores.mine.path",
+    "model/config.json": "models.tiny",
+}
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_pipes_are_refused_before_anybody_reads_them(with_scores, tmp_path, name):
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError) as error:
+        load_plan(with_scores)
+    (line,) = error.value.problems
+    assert line.startswith(f"{PIPES[name]}: ") and "a pipe, not a regular file" in line

@@ -94,7 +94,7 @@ class Sources:
         problems = []
         for name in self.config.scores:
             try:
-                self.given_file(name)
+                refuse_future([Path(self.given_file(name))])
             except ProbelineError as error:
                 problems.append(f"scores.{name}.path: {error}")
         return problems
@@ -103,8 +103,10 @@ class Sources:
         if not self.config.lrsl.sources:
             return []
         try:
-            for path in self.embedder_files("folder"):
+            files = self.embedder_files("folder")
+            for path in files:
                 input_name(path)
+            refuse_future(files)
         except ProbelineError as error:
             return [f"lrsl.embedder: {error}"]
         return []
