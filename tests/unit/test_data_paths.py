@@ -167,6 +167,17 @@ def test_an_edit_that_keeps_a_files_size_is_noticed_in_a_folder_of_ones_own(tmp_
     assert source_fingerprint(spec, str(tmp_path)) != first
 
 
+@pytest.mark.parametrize("target, words", [("nowhere", "No such file"), ("2", "Too many levels")])
+def test_a_link_that_leads_to_no_file_is_one_line_before_any_job(tmp_path, target, words):
+    spec = {"loader": "folder", "path": "texts", "splits": {"validation": 0.2, "test": 0.2}}
+    class_folder(tmp_path / "texts")
+    path = tmp_path / "texts" / "b" / "2"
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+    with pytest.raises(ProbelineError, match=f"texts/b/2: cannot be read: {words}"):
+        source_fingerprint(spec, str(tmp_path))
+
+
 def test_the_fingerprint_of_a_hub_dataset_is_its_name_and_revision(tmp_path):
     spec = {"loader": "hub", "path": "glue", "config": "sst2", "splits": {}}
     other = spec | {"revision": "abc"}

@@ -241,9 +241,18 @@ def source_fingerprint(spec: dict, data_root: str | os.PathLike | None = None) -
     -------
     str
         16 hexadecimal digits.
+
+    Raises
+    ------
+    ProbelineError
+        As `split_paths`, and if a file cannot be looked at: a link to nowhere.
     """
     digest = hashlib.sha256()
-    for line in sorted(_fingerprint_lines(spec, data_root)):
+    try:
+        lines = sorted(_fingerprint_lines(spec, data_root))
+    except OSError as error:
+        raise ProbelineError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    for line in lines:
         digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()[:16]
 
