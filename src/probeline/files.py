@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -242,6 +242,51 @@ def reachable(base: str | os.PathLike, path: str) -> Path:
         reason = refusal(error, "read") or f"cannot be read: {error.strerror}"
         raise ProbelineError(f"{path}: {reason}") from None
     return found
+
+
+def walk(
+    folder: Path,
+    into: Callable[[Path], bool] = lambda folder: True,
+    closed: Callable[[Path, OSError], object] = lambda folder, error: None,
+) -> Iterator[Path]:
+    """Yield all that lies below a folder, folders before what is in them, in no order.
+
+    Folders that links lead to are entered too, but none within itself: results may be spread over
+    disks.
+
+    Parameters
+    ----------
+    into : callable
+        Whether a folder is entered.
+    closed : callable
+        Gets a folder that cannot be listed, and why. One that is gone is none.
+    """
+    places = [(folder, frozenset[tuple[int, int]]())]
+    while places:
+        place, above = places.pop()
+        try:
+            state = place.stat()
+            with os.scandir(place) as entries:
+                inside = [(Path(entry.path), _leads_to_folder(entry)) for entry in entries]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            closed(place, error)
+            continue
+        here = (state.st_dev, state.st_ino)
+        if here in above:
+            continue
+        for path, is_folder in inside:
+            yield path
+            if is_folder and into(path):
+                places.append((path, above | {here}))
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into what is closed
+        return False
 
 
 _SPECIAL = (

@@ -19,11 +19,13 @@ from probeline import logs
 from probeline.activations.shards import open_shard, write_shard
 from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
+from probeline.doctor import examine
+from probeline.doctor.report import mending
 from probeline.errors import ProbelineError
 from probeline.files import read_json, replacing_folder, write_json
 from probeline.results.frames import write_frame
 from probeline.sealed import reading, sealing
-from probeline.workflow.clock import refuse_future, settle_times
+from probeline.workflow.clock import refuse_future, settle_times, shared_from_future
 from probeline.workflow.run import run_workflow
 
 META = {"model": "org/name", "dataset_fingerprint": "f00d"}
@@ -126,6 +128,26 @@ def test_folder_that_may_not_be_written(place, write):
     said = in_child(lambda: write(place), as_nobody)
     one_line(said, str(place), "cannot be written: Permission denied", "give yourself the right")
     assert state_of(place) == before
+
+
+def test_a_folder_that_may_not_be_listed_is_found_by_the_doctor(place):
+    write_json(place / "results" / "scores" / "closed" / "a.json", {})
+    write_json(place / "results" / "scores" / "b.json", {})
+    (place / "results" / "link.json").symlink_to("scores/closed/a.json")
+    (place / "results" / "scores" / "closed").chmod(0o000)
+
+    def look():
+        report = examine(place, None, "config.yaml: wrong")
+        told = sorted(f"{f.kind} {f.path}: {f.reason}" for f in report.findings)
+        raise ProbelineError(f"{told} {report.files} {mending(report, {}, [])}")
+
+    said = in_child(look, as_nobody)
+    (place / "results" / "scores" / "closed").chmod(0o755)
+    link = "damaged results/link.json: cannot be read (Permission denied)"
+    closed = "damaged results/scores/closed: cannot be listed: Permission denied; give yourself"
+    one_line(said, link, closed, " 2 ")
+    # What it holds may be whole.
+    assert "closed" not in said.partition("rm -r")[2]
 
 
 def test_a_run_in_a_folder_that_may_not_be_written(place):
@@ -266,6 +288,68 @@ def test_an_entry_of_a_cache_keeps_its_time_and_the_link_does_not(tmp_path):
     assert other.stat().st_mtime <= time.time()
     assert all((folder / name).lstat().st_mtime <= time.time() for name in ("texts", "shard"))
     assert settle_times(tmp_path / "work") == 0
+
+
+def test_results_on_another_disk_are_settled_and_entries_of_a_cache_are_not(tmp_path):
+    results, disk = tmp_path / "work" / "results", tmp_path / "disk"
+    results.mkdir(parents=True)
+    shard = disk / "notes" / "hidden.mean.00.h5"
+    entry = tmp_path / "cache" / f"{'b' * 64}_folder" / "model.safetensors"
+    for path in (shard, entry):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        later(path, 3600)
+    (disk / "up").symlink_to(results)
+    (results / "activations").symlink_to(disk)
+    (results / "tuned").symlink_to(entry.parent)
+    before = entry.stat().st_mtime
+    assert settle_times(tmp_path / "work") == 1
+    assert shard.stat().st_mtime <= time.time()
+    assert entry.stat().st_mtime == before
+    assert settle_times(tmp_path / "work") == 0
+
+
+def stored(cache: Path, results: Path, name: str, seconds: float) -> Path:
+    """An entry of a cache, and the link to it."""
+    entry = cache / f"{name[0] * 64}_{name}"
+    entry.write_text(name)
+    later(entry, seconds)
+    (results / name).symlink_to(entry)
+    return entry
+
+
+def test_entries_of_a_cache_from_the_future_are_known(tmp_path):
+    cache, results = tmp_path / "cache", tmp_path / "results"
+    cache.mkdir()
+    results.mkdir()
+    ahead = stored(cache, results, "ahead.h5", 3600)
+    stored(cache, results, "b.h5", 5)  # no two clocks are quite the same
+    stored(cache, results, "c.h5", -100)
+    # A folder's time is that of Snakemake's file in it, where there is one.
+    folder = cache / f"{'d' * 64}_folder"
+    folder.mkdir()
+    (folder / ".snakemake_timestamp").touch()
+    later(folder, 3600)
+    (results / "tuned").symlink_to(folder)
+    (results / "gone").symlink_to(cache / f"{'e' * 64}_gone")
+    (results / "own").touch()
+    later(results / "own", 3600)
+    assert shared_from_future(tmp_path) == {results / "ahead.h5": ahead}
+    later(folder / ".snakemake_timestamp", 3600)
+    assert shared_from_future(tmp_path)[results / "tuned"] == folder / ".snakemake_timestamp"
+
+
+def test_a_run_says_why_what_is_made_from_such_an_entry_is_made_again(tmp_path, capfd):
+    cache, results = tmp_path / "cache", tmp_path / "results"
+    cache.mkdir()
+    results.mkdir()
+    entries = [stored(cache, results, name, 3600) for name in ("a.h5", "b.h5")]
+    (tmp_path / "config.yaml").write_text("models: {}\n")
+    run_workflow(tmp_path, ["-n"])
+    first = capfd.readouterr().err.splitlines()[0]
+    assert first.startswith(f"probeline: {results / 'a.h5'} (and 1 more): from a cache, changed at")
+    assert first.endswith(f"touch '{entries[0]}'")
+    assert "made again in every run" in first
 
 
 # What a run says of its jobs

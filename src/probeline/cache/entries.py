@@ -41,6 +41,12 @@ class Entry:
     owner: str
 
 
+def key_of(link: Path) -> str | None:
+    """The key of the entry that a link leads to, if it does; to a file in one as well."""
+    found = (KEY.match(part) for part in link.readlink().parts)
+    return next((match[0] for match in found if match), None)
+
+
 def read_entries(folder: Path) -> list[Entry]:
     """Return the entries of a cache, by key. What vanishes meanwhile is left out."""
     parts: dict[str, dict[str, Path]] = {}

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from probeline.cache.entries import KEY, user_name
+from probeline.cache.entries import key_of, user_name
 from probeline.errors import ProbelineError
 from probeline.files import explained, write_json, write_text
 from probeline.workflow.states import STATES
@@ -233,7 +233,7 @@ def linked(folder: Path, below: str = "results", strict: bool = False) -> dict[s
             raise _nowhere(place)
     found = {}
     for link in _links(place, strict):
-        if key := _key(link):
+        if key := key_of(link):
             found[key] = str(link.parent.relative_to(folder))
         elif strict and not link.exists():
             raise _nowhere(link)
@@ -267,7 +267,7 @@ def _links(folder: Path, strict: bool = False) -> Iterator[Path]:
             link = file.is_symlink()
             if link:
                 yield file
-            if _is_folder(file, strict) and not (link and _key(file)):
+            if _is_folder(file, strict) and not (link and key_of(file)):
                 places.append(file)
 
 
@@ -280,23 +280,20 @@ def _is_folder(path: Path, strict: bool) -> bool:
         return False
 
 
-def _key(link: Path) -> str | None:
-    """The key of the entry that a link leads to, if it does; to a file in one as well."""
-    found = (KEY.match(part) for part in link.readlink().parts)
-    return next((match[0] for match in found if match), None)
-
-
 def from_cache(output: Path) -> bool:
     """Whether an output came from a cache, or went there: a link to an entry, a folder of them."""
-    inside = output.iterdir() if output.is_dir() else ()
-    return any(path.is_symlink() and _key(path) for path in (output, *inside))
+    try:
+        inside = [*output.iterdir()] if output.is_dir() else []
+    except OSError:  # closed to us
+        inside = []
+    return any(path.is_symlink() and key_of(path) for path in (output, *inside))
 
 
 def broken(folder: Path) -> list[Path]:
     """Return the links of a working directory to entries that are gone."""
     places = [folder / "results" / part for part in ("activations", "datasets", "lrsl")]
     links = (link for place in places for link in _links(place))
-    return sorted(link for link in links if _key(link) and not link.exists())
+    return sorted(link for link in links if key_of(link) and not link.exists())
 
 
 def unlink_broken(folder: Path) -> int:

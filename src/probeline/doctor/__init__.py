@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from probeline.doctor.examine import RESULTS, Report, artifacts, examine
+from probeline.doctor.examine import RESULTS, Report, artifacts, examine, require_results
 from probeline.doctor.findings import Finding
 from probeline.doctor.planned import planned
 from probeline.doctor.report import print_report
@@ -43,6 +43,7 @@ def doctor(
     console, folder = console or Console(), Path(folder)
     if folder.name == RESULTS and not (folder / RESULTS).is_dir():
         folder = folder.parent
+    require_results(folder)
     if is_running(folder):
         raise ProbelineError(f"{folder}: a `probeline run` is working here; wait for it to end")
     outputs = unplanned = None
@@ -51,11 +52,19 @@ def doctor(
     except ProbelineError as error:
         unplanned = str(error)
     with _progress(console) as progress:
-        total = sum(path.stat().st_size for path in artifacts(folder) if path.exists())
+        total = sum(map(_size, artifacts(folder)))
         task = progress.add_task("reading", total=total)
         report = examine(folder, outputs, unplanned, lambda count: progress.advance(task, count))
     print_report(report, outputs, arguments, console)
     return 1 if report.findings or unplanned else 0
+
+
+def _size(path: Path) -> int:
+    """Bytes that are to be read; what cannot be is told when it is its turn."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _progress(console: Console) -> Progress:

@@ -13,6 +13,7 @@ from probeline.doctor.findings import (
     FORCE,
     FOREIGN,
     INCOMPLETE,
+    NOTHING,
     RUN,
     STALE,
     Finding,
@@ -22,7 +23,7 @@ from probeline.doctor.origins import Origins
 from probeline.doctor.planned import FOLLOWS, MISSING, Output
 from probeline.doctor.whole import shard_trouble, trouble
 from probeline.errors import ProbelineError
-from probeline.files import is_temporary
+from probeline.files import is_temporary, refusal, walk
 from probeline.provenance import FOLDER as PROVENANCE
 from probeline.provenance import Written, difference, read_records
 from probeline.sealed import seal_of
@@ -63,29 +64,33 @@ class Report:
     unplanned: str | None = None
 
 
-def artifacts(folder: Path) -> list[Path]:
-    """Every file under `results/` that is not told about others."""
+def artifacts(
+    folder: Path, closed: Callable[[Path, OSError], object] = lambda place, error: None
+) -> list[Path]:
+    """Every file under `results/` that is not told about others, also in folders that are linked:
+    of a cache, or of another disk. `closed` gets folders that cannot be listed, and why."""
     return [
         path
-        for path in sorted(_files(folder / RESULTS))
-        if path.name != _TIMESTAMP and not path.relative_to(folder).as_posix().startswith(_BESIDE)
+        for path in sorted(walk(folder / RESULTS, closed=closed))
+        if path.name != _TIMESTAMP
+        and not path.relative_to(folder).as_posix().startswith(_BESIDE)
+        and not _is_folder(path)
     ]
 
 
-def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files, those of linked folders too: of a cache, or of another disk."""
-    here = folder.resolve()
-    if here in above:  # linked into itself
-        return
+def _is_folder(path: Path) -> bool:
     try:
-        paths = list(folder.iterdir())
-    except OSError:  # closed to us
-        return
-    for path in paths:
-        if path.is_dir():
-            yield from _files(path, above | {here})
-        else:
-            yield path
+        return path.is_dir()
+    except OSError:  # a link into what is closed to us
+        return False
+
+
+def require_results(folder: Path) -> None:
+    """Raise a `ProbelineError` if there are no results in `folder`."""
+    if not (folder / RESULTS).is_dir():
+        raise ProbelineError(
+            f"{folder}: no {RESULTS}/ here; give the folder that `probeline run` worked in"
+        )
 
 
 def examine(
@@ -111,10 +116,7 @@ def examine(
     ProbelineError
         If there are no results.
     """
-    if not (folder / RESULTS).is_dir():
-        raise ProbelineError(
-            f"{folder}: no {RESULTS}/ here; give the folder that `probeline run` worked in"
-        )
+    require_results(folder)
     report = Report(folder, unplanned=unplanned)
     records, broken = read_records(folder)
     trusted = _of_own_jobs(folder, records)
@@ -123,9 +125,11 @@ def examine(
         name = path.relative_to(folder).as_posix()
         reason = "record of a job, not what was written (checksum)"
         report.findings.append(Finding(DAMAGED, name, reason, DELETE, name, PROVENANCE.name))
-    for path in artifacts(folder):
+    unlisted: dict[Path, OSError] = {}
+    for path in artifacts(folder, unlisted.__setitem__):
         report.files += 1
         report.findings += look.at(path, advance)
+    report.findings += [_closed(folder, path, error) for path, error in unlisted.items()]
     report.findings += _of_plan(folder, outputs or {}, trusted)
     pending = outputs is None or any(output.pending for output in outputs.values())
     report.findings += [*marks(folder), *states(folder, pending)]
@@ -182,9 +186,9 @@ class _Look:
         self, path: Path, name: str, foreign: bool, advance: Callable[[int], object]
     ) -> str | None:
         """What is wrong with the bytes of a file; counts it."""
-        if not path.exists():
-            return f"a link to {path.readlink()}, which is not there"
         try:
+            if not path.exists():
+                return f"a link to {path.readlink()}, which is not there"
             size, seal = path.stat().st_size, seal_of(path)
         except OSError as error:
             return f"cannot be read ({error.strerror})"
@@ -236,9 +240,22 @@ class _Look:
         return Finding(STALE, name, other, FORCE, target, str(Path(name).parent))
 
 
+def _closed(folder: Path, path: Path, error: OSError) -> Finding:
+    """A folder that cannot be listed: no command of ours opens it."""
+    reason = refusal(error, "listed") or f"cannot be listed: {error.strerror}"
+    return Finding(DAMAGED, path.relative_to(folder).as_posix(), reason, NOTHING)
+
+
 def is_temporary_part(path: Path, folder: Path) -> bool:
     """Whether a file is temporary, or lies in a folder that is."""
     return any(is_temporary(part) for part in (path, *path.parents) if part != folder)
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:  # in a folder that is closed to us
+        return False
 
 
 def _of_plan(
@@ -255,6 +272,6 @@ def _of_plan(
     for name, written in records.items():
         home = folder / written.output
         inside = name != written.output and written.output in outputs
-        if inside and home.is_dir() and not (folder / name).exists():
+        if inside and home.is_dir() and _is_gone(folder / name):
             rule = outputs[written.output].rule
             yield Finding(DAMAGED, name, "missing", FORCE, written.output, rule)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 DAMAGED, STALE, INCOMPLETE, FOREIGN = "damaged", "stale", "incomplete", "foreign"
 KINDS = (DAMAGED, STALE, INCOMPLETE, FOREIGN)
 
-# How they are mended: made again by force, made by the next run, deleted, or by removing a lock.
-FORCE, RUN, DELETE, UNLOCK = "force", "run", "delete", "unlock"
+# How they are mended: made again by force, made by the next run, deleted, or by removing a lock; or
+# by no command, as the line says.
+FORCE, RUN, DELETE, UNLOCK, NOTHING = "force", "run", "delete", "unlock", "nothing"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Finding:
     reason : str
         The same words for files with the same trouble.
     mend : str
-        FORCE, RUN, DELETE or UNLOCK.
+        FORCE, RUN, DELETE, UNLOCK or NOTHING.
     target : str
         What the command names: an output of the rule for FORCE, what to delete for DELETE.
     group : str

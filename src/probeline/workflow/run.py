@@ -13,7 +13,7 @@ import probeline
 from probeline.errors import ProbelineError
 from probeline.files import explained
 from probeline.locks import Lock, take
-from probeline.workflow.clock import settle_times
+from probeline.workflow.clock import settle_times, shared_from_future, time_of
 from probeline.workflow.states import RUN_LOCK, forget_finished, snakemake_locks
 
 
@@ -111,6 +111,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         settled = 0 if dry else settle_times(folder)
         if settled:
             _say(f"{folder}: {settled} results were from the future; they are of now from now on")
+        _tell_shared_from_future(folder)
         locks = snakemake_locks(folder)
         status = _outliving([*command, *arguments, "--rerun-incomplete"], lock)
         if status == 1 and locks and locks == snakemake_locks(folder):
@@ -122,6 +123,20 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         if status == 0 and not dry:
             forget_finished(folder)
         return status
+
+
+def _tell_shared_from_future(folder: Path) -> None:
+    """Say in one line why what is made from entries of a cache is made again and again."""
+    found = shared_from_future(folder)
+    if not found:
+        return
+    path, entry = min(found.items())
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    _say(
+        f"{path}{more}: from a cache, changed at {time_of(entry)}, which is in the future: until "
+        "then what is made from it is made again in every run; if no clock is wrong here, give "
+        f"the entry a time that has been: touch '{entry}'"
+    )
 
 
 def _died(lock: IO[str]) -> bool:
