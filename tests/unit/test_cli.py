@@ -213,6 +213,14 @@ def test_fetch_leaves_out_what_does_not_run(tmp_path):
     assert [line.partition(":")[0] for line in printed] == ["tiny", "texts"]
 
 
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/nothing"])
+def test_a_folder_that_cannot_be_one(tmp_path, name):
+    (tmp_path / "file").touch()
+    done = command("run", "--directory", tmp_path / name, "--cores", "1")
+    one_line(done, f"{tmp_path / name}: cannot be a folder to run in: ", "give --directory")
+    one_line(command("doctor", tmp_path / name), f"{tmp_path / name}: no results/ here")
+
+
 def test_show_without_results(tmp_path):
     with pytest.raises(ProbelineError, match="no results here; run"):
         call("show", tmp_path)

@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from snakemake.cli import get_argument_parser
 
 from probeline.errors import ProbelineError
 from probeline.workflow import run
-from probeline.workflow.run import execution, profile_folder, snakefile
+from probeline.workflow.run import execution, is_dry, profile_folder, snakefile
 
 # Notes what stands in the lock while it runs.
 SNAKEMAKE = """
@@ -58,6 +59,52 @@ def test_a_profile_that_is_not_there(tmp_path, monkeypatch):
     for name in ("absent", "empty"):
         with pytest.raises(ProbelineError, match=f"--workflow-profile {name}: .*default, slurm"):
             profile_folder(name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-n"],
+        ["-np"],
+        ["-nq"],
+        ["-pn"],
+        ["-Fnp", "summary"],
+        ["-nj4"],
+        ["--cores", "4", "-kn"],
+        ["--dry-run"],
+        ["--dryrun"],
+        ["--dry-"],
+        ["--dryr"],
+        [],
+        ["-p"],
+        ["-j4"],
+        ["-j", "4", "-q"],
+        ["-qall"],
+        ["-Rtexts"],
+        ["-R", "nothing"],
+        ["-e", "local"],
+        ["-Clr=n"],
+        ["--nolock", "--notemp"],
+        ["--no-hooks"],
+        ["--config", "name=-n"],
+        ["results/n"],
+    ],
+)
+def test_a_dry_run_is_what_snakemake_takes_for_one(arguments):
+    taken, _ = get_argument_parser().parse_known_args(arguments)
+    assert is_dry(arguments) == taken.dryrun
+
+
+def test_options_of_one_letter_without_a_value_are_those_of_snakemake():
+    known = {
+        option[1]: action.nargs == 0
+        for action in get_argument_parser()._actions
+        for option in action.option_strings
+        if len(option) == 2
+    }
+    assert {letter for letter in known if is_dry([f"-{letter}n"])} == {
+        letter for letter, alone in known.items() if alone
+    }
 
 
 # Hears a Ctrl-C, and needs longer than a moment to end.
@@ -142,7 +189,7 @@ def test_states_of_jobs_that_are_done_go_where_nothing_was_left_to_do(stand_in, 
     mark = tmp_path / ".probeline" / "extract" / "notes" / "tiny" / "finished"
     mark.parent.mkdir(parents=True)
     mark.touch()
-    run.run_workflow(stand_in, ["-n"])
+    run.run_workflow(stand_in, ["-np"])
     assert mark.is_file()
     run.run_workflow(stand_in, [])
     assert not mark.parent.exists()

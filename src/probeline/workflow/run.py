@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,9 @@ from probeline.files import explained
 from probeline.locks import Lock, take
 from probeline.workflow.clock import settle_times, shared_from_future, time_of
 from probeline.workflow.states import RUN_LOCK, forget_finished, snakemake_locks
+
+# Cut short, or among other options of one letter that take no value.
+_DRY = re.compile(r"--dry(-|-?ru?n?)|-[DFSafhklptv]*n.*")
 
 
 def snakefile() -> Path:
@@ -47,7 +51,7 @@ def is_running(folder: Path) -> bool:
     try:
         with (folder / RUN_LOCK).open("rb") as handle:
             return take(handle, shared=True) is Lock.BUSY
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -98,7 +102,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
     Raises
     ------
     ProbelineError
-        If another `probeline run` works in the same folder.
+        If another `probeline run` works in the same folder, or it can be none.
     """
     command = snakemake_command(folder)
     with _alone(folder) as (lock, alone):
@@ -107,7 +111,7 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
             subprocess.run(unlock, check=False, stdout=subprocess.DEVNULL)
         # What fails from here on, before Snakemake starts, leaves no lock of ours.
         lock.truncate(0)
-        dry = bool({"-n", "--dry-run", "--dryrun"} & set(arguments))
+        dry = is_dry(arguments)
         settled = 0 if dry else settle_times(folder)
         if settled:
             _say(f"{folder}: {settled} results were from the future; they are of now from now on")
@@ -123,6 +127,11 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
         if status == 0 and not dry:
             forget_finished(folder)
         return status
+
+
+def is_dry(arguments: Iterable[str]) -> bool:
+    """Whether Snakemake is only to say what it would do."""
+    return any(map(_DRY.fullmatch, arguments))
 
 
 def _tell_shared_from_future(folder: Path) -> None:
@@ -173,9 +182,15 @@ def _say(line: str) -> None:
 def _alone(folder: Path) -> Iterator[tuple[IO[str], bool]]:
     """Hold the folder; yields the open lock, and False where a disk has none and we may not be."""
     path = folder / RUN_LOCK
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+")
+    try:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("a+")
+    except OSError as error:
+        raise ProbelineError(
+            f"{folder}: cannot be a folder to run in: {error.strerror}; give --directory a folder, "
+            "or the name of a new one"
+        ) from None
     with handle:
         lock = take(handle)
         if lock is Lock.BUSY:
