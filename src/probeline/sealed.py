@@ -34,14 +34,41 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHUNK = 1 << 20
 
 
-@contextmanager
-def sealing(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """Write a sealed HDF5 file, whole or not at all; yields it, open for writing."""
+def use_locks() -> bool:
+    """Whether HDF5 locks the files it opens: off, for shared disks without locks, unless the
+    environment variable PROBELINE_HDF5_LOCKING is 1."""
+    return os.environ.get("PROBELINE_HDF5_LOCKING", "0") == "1"
+
+
+def opened(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    ProbelineError
+        If another process has locked it, or the machine refuses.
+    OSError
+        If it cannot be read as HDF5.
+    """
     # Here and below, since every job asks for seals and few for HDF5.
     import h5py
 
+    with refused(path):
+        try:
+            return h5py.File(path, "r", locking=use_locks())
+        except OSError as error:
+            if "unable to lock" in str(error):
+                raise ProbelineError(f"{path}: locked by another process that writes it") from None
+            raise
+
+
+@contextmanager
+def sealing(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """Write a sealed HDF5 file, whole or not at all; yields it, open for writing."""
+    import h5py
+
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=BLOCK, locking=False) as file:
+        with h5py.File(temporary, "w", userblock_size=BLOCK, locking=use_locks()) as file:
             yield file
         seal(temporary)
 
@@ -119,11 +146,9 @@ def seal_of(path: Path) -> str | None:
 @contextmanager
 def reading(path: str | os.PathLike, what: str) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading after `check_seal`; what HDF5 cannot read is one line."""
-    import h5py
-
     path, remedy = Path(path), "delete it and run again"
     check_seal(path, what, remedy)
-    with understood(path, what, remedy), h5py.File(path, "r", locking=False) as file:
+    with understood(path, what, remedy), opened(path) as file:
         yield file
 
 

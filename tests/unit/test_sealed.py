@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
+from contextlib import ExitStack
 
 import h5py
 import numpy as np
 import pytest
 
+from probeline.activations.shards import open_shard, write_shard
 from probeline.errors import ProbelineError
 from probeline.sealed import BLOCK, check_seal, reading, sealing, unfinished
 
 WHAT = "a readable file"
+
+# Holds the lock that HDF5 takes for writing, until it is told to end.
+HOLDER = """
+import fcntl, sys
+handle = open(sys.argv[1], "rb")
+fcntl.flock(handle, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -66,6 +79,56 @@ def test_unfinished(path):
     unfinished(path)
     with pytest.raises(ProbelineError, match=r"a\.h5: incomplete, the job .* was interrupted"):
         check_seal(path, WHAT, "")
+
+
+@pytest.fixture
+def held(path, monkeypatch):
+    """The file, a shard beside it, and another process that has locked both."""
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    shard = path.with_name("shard.h5")
+    write_shard(shard, np.ones((3, 2), "f4"), {"model": "tiny"})
+    with ExitStack() as stack:
+        for file in (path, shard):
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", HOLDER, str(file)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            assert process.stdout.readline() == "held\n"
+        yield path, shard
+
+
+def test_locks_of_others_are_not_asked_for(held, monkeypatch):
+    monkeypatch.delenv("PROBELINE_HDF5_LOCKING", raising=False)
+    path, shard = held
+    with reading(path, WHAT) as file:
+        assert len(file["x"]) == 300
+    with open_shard(shard) as opened:
+        assert opened.read().shape == (3, 2)
+
+
+def test_locks_of_others_count_where_they_are_turned_on(held, monkeypatch):
+    monkeypatch.setenv("PROBELINE_HDF5_LOCKING", "1")
+    path, shard = held
+    with (
+        pytest.raises(ProbelineError, match=r"a\.h5: locked by another process that writes it$"),
+        reading(path, WHAT),
+    ):
+        pass
+    with pytest.raises(ProbelineError, match=r"shard\.h5: locked by another process"):
+        open_shard(shard)
+
+
+def test_with_locks_files_are_written_and_read_as_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROBELINE_HDF5_LOCKING", "1")
+    for _ in range(2):
+        with sealing(tmp_path / "a.h5") as file:
+            file["x"] = np.arange(3)
+    with reading(tmp_path / "a.h5", WHAT) as first, reading(tmp_path / "a.h5", WHAT) as second:
+        assert len(first["x"]) == len(second["x"]) == 3
 
 
 def test_missing_and_folder(tmp_path):

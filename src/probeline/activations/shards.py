@@ -29,8 +29,8 @@ import numpy as np
 from probeline import __version__, hdf5
 from probeline.activations.checksums import blocks_crc
 from probeline.errors import ProbelineError, one_of
-from probeline.files import explained, refused, replacing
-from probeline.sealed import BLOCK, check_seal, seal, understood, unfinished
+from probeline.files import explained, replacing
+from probeline.sealed import BLOCK, check_seal, opened, seal, understood, unfinished, use_locks
 from probeline.versions import SHARD_FORMAT
 
 FORMAT = "probeline-shard"
@@ -43,12 +43,6 @@ _BLOCK_BYTES = 1 << 20
 _HASHED_ROWS = 1 << 20
 _AS_JSON = ("offsets", "files")
 REMEDY = "delete it and run the same command again"
-
-
-def use_locks() -> bool:
-    """Whether HDF5 locks the files it opens: off, for shared disks without locks, unless the
-    environment variable PROBELINE_HDF5_LOCKING is 1."""
-    return os.environ.get("PROBELINE_HDF5_LOCKING", "0") == "1"
 
 
 @lru_cache(maxsize=1024)  # an index asks for those of all its parts, again and again
@@ -362,15 +356,12 @@ def _open(path: Path, kind: str, expect: Mapping) -> Shard:
 
 
 def _opened(path: Path) -> h5py.File:
-    with refused(path):
-        try:
-            return h5py.File(path, "r", locking=use_locks())
-        except OSError as error:
-            if "unable to lock" in str(error):
-                raise ProbelineError(f"{path}: locked by another process that writes it") from None
-            if "truncated" in str(error) or "signature" in str(error):
-                raise ProbelineError(f"{path}: truncated or not an HDF5 file; {REMEDY}") from None
-            raise
+    try:
+        return opened(path)
+    except OSError as error:
+        if "truncated" in str(error) or "signature" in str(error):
+            raise ProbelineError(f"{path}: truncated or not an HDF5 file; {REMEDY}") from None
+        raise
 
 
 def _read_meta(file: h5py.File) -> dict:
