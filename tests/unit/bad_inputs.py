@@ -131,6 +131,7 @@ def socket_file(path: Path):
 
 MEGABYTE = "y" * 10**6
 PIPE, DEVICE = "a pipe, not a regular file", "a device, not a regular file"
+NOT_UTF8 = pa.array([b"\xff", b"a"]).view(pa.string())
 LISTED = pa.array([["a", None], ["b"]])
 DATASETS = [
     Bad("CSV", "an empty file", "is empty; expected a header line", dataset("a.csv")),
@@ -270,6 +271,13 @@ DATASETS = [
     ),
     parquet("nested text", "holds struct", text=pa.array([{"a": 1}, {"a": 2}])),
     parquet("binary text", "holds binary", text=pa.array([b"\xff", b"a"])),
+    parquet("text that is not UTF-8", "Invalid UTF8", text=NOT_UTF8),
+    parquet("labels that are not UTF-8", "Invalid UTF8", label=NOT_UTF8),
+    parquet(
+        "lists of labels that are not UTF-8",
+        "Invalid UTF8",
+        label=pa.ListArray.from_arrays([0, 1, 2], NOT_UTF8),
+    ),
     parquet("a text column of nulls", "holds null", text=pa.nulls(2)),
     parquet("a null among texts", "row 2: no text (null)", text=pa.array(["a", None])),
     parquet(

@@ -203,6 +203,7 @@ def _as_label(column: pa.ChunkedArray, name: str, path: str) -> pa.ChunkedArray:
             "booleans, or lists of one of these"
         )
     try:
+        column.validate(full=True)
         return column.cast(plain)
     except pa.ArrowInvalid as error:
         raise ProbelineError(f"{path}: column '{name}': {error}") from None
