@@ -19,7 +19,7 @@ from probeline.results.predictions import read_predictions
 from probeline.results.table import show
 
 GIVEN = "theirs"
-SOURCES = ("stc", "tfidf", "given")
+SOURCES = ("stc", "given")
 CONFIG = edited(
     ("extract.poolings", ["mean"]),
     (f"datasets.{DATASET}.label_texts", "labels.csv"),
@@ -37,8 +37,8 @@ CONFIG = edited(
     ),
 )
 OF_PAIR = {"probe": 2, "sparsify": 2, "aggregate": 3}
-# Of three sources, of two seeds each; scores made elsewhere cannot be fitted again.
-TRIPLETS, FITTED, RERANKED, FIGURES = 3, 2, 6, 3
+# Of two sources, of two seeds each; scores made elsewhere cannot be fitted again.
+TRIPLETS, FITTED, RERANKED, FIGURES = 2, 1, 4, 2
 
 
 def write_theirs(folder) -> None:
@@ -87,7 +87,7 @@ def counts(*stages: str, **more: int) -> dict[str, int]:
 FROM_RERANK = {"rerank": RERANKED, **dict.fromkeys(SHOWN, FIGURES), **dict.fromkeys(TABLES, 1)}
 FROM_EMBED = {"embed": RERANKED} | FROM_RERANK
 FROM_TRIPLETS = {"triplets": TRIPLETS} | FROM_EMBED
-OF_FITTED = counts(*TABLES, triplets=FITTED, embed=4, rerank=4) | dict.fromkeys(SHOWN, FITTED)
+OF_FITTED = counts(*TABLES, triplets=FITTED, embed=2, rerank=2) | dict.fromkeys(SHOWN, FITTED)
 EDITS = {
     "nothing": ([], {}),
     "powers": ([("lrsl.powers", [1, 2])], FROM_RERANK),
@@ -103,12 +103,12 @@ EDITS = {
     "no crossfit": ([("lrsl.crossfit", 0)], OF_FITTED),
     "a seed more": (
         [("lrsl.seeds", [1, 2, 3])],
-        counts(*TABLES, embed=3, rerank=3) | dict.fromkeys(SHOWN, FIGURES),
+        counts(*TABLES, embed=2, rerank=2) | dict.fromkeys(SHOWN, FIGURES),
     ),
     "a seed less": ([("lrsl.seeds", [1])], counts(*TABLES) | dict.fromkeys(SHOWN, FIGURES)),
-    "a source less": ([("lrsl.sources", ["stc", "given"])], counts(*TABLES)),
+    "a source less": ([("lrsl.sources", ["stc"])], counts(*TABLES)),
     "a source more": (
-        [("lrsl.sources", [*SOURCES, "probe"])],
+        [("lrsl.sources", [*SOURCES, "tfidf"])],
         counts(*TABLES, "crossfit", "triplets", *SHOWN, embed=2, rerank=2),
     ),
     # The embeddings are tuned again on what the classifiers themselves say, and figures are whole.
@@ -131,9 +131,10 @@ EDITS = {
         [(f"scores.{GIVEN}.kind", "logits")],
         counts(*TABLES, "given", "triplets", *SHOWN, embed=2, rerank=2),
     ),
-    "tfidf": (
-        [("tfidf.penalties", [1])],
-        counts(*TABLES, "tfidf", "crossfit", "triplets", *SHOWN, embed=2, rerank=2),
+    "what a source is made of": (
+        [("aggregate.path_length", 7)],
+        counts("classifier", "layer_figure", "tradeoff_figure", "crossfit", aggregate=3)
+        | OF_FITTED,
     ),
 }
 
@@ -169,7 +170,6 @@ def test_the_summary_has_a_row_for_each_source_and_seed(reranked):
     found = rows.groupby(["model", "method", "source"])["seed"].agg(list).to_dict()
     expected = {
         (MODEL, "lrsl", "stc"),
-        ("tfidf", "lrsl", "tfidf"),
         (GIVEN, "lrsl", "given"),
     }
     assert set(found) == expected | {(GIVEN, "given", "theirs.csv")}
@@ -188,10 +188,7 @@ def test_the_summary_has_a_row_for_each_source_and_seed(reranked):
 def test_each_reranking_is_compared_with_what_it_reranks(reranked):
     rows = pd.read_csv(reranked / "results" / "comparisons.csv")
     own = rows[rows["method"] == "lrsl"]
-    assert set(zip(own["model"], own["against"], strict=True)) == {
-        ("tfidf", "tfidf"),
-        (GIVEN, "given"),
-    }
+    assert set(zip(own["model"], own["against"], strict=True)) == {(GIVEN, "given")}
     selected = rows[(rows["method"] == "stc") & (rows["against"] == "lrsl")]
     assert selected["against_variant"].tolist() == ["on stc: mean of 2 seeds"]
     assert selected["against_seeds"].tolist() == [2]
@@ -204,7 +201,6 @@ def test_the_terminal_shows_each_reranking(reranked):
     printed = console.export_text()
     for name in (
         "STC, selected, reranked, 2 seeds",
-        "TF-IDF, reranked, 2 seeds",
         "scores made elsewhere, reranked, 2 seeds",
         f"{DATASET}, {GIVEN}: accuracy",
     ):
