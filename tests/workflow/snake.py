@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,8 +84,39 @@ def run(folder: Path, *arguments: str | Path, **env: str) -> str:
 
 
 def planned(folder: Path, *arguments: str | Path, **env: str) -> list[Job]:
-    """Return the jobs that a run would start, `all` left out, by a dry run."""
-    return [job for job in jobs(run(folder, "-n", *arguments, **env)) if job.rule != "all"]
+    """Return the jobs that a run would start, `all` left out, by a dry run, which must succeed."""
+    chosen = environment(**env)
+    if chosen.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
+        # Other code than the process has loaded.
+        return _without_all(run(folder, "-n", *arguments, **env))
+    line = command(folder, "-n", *arguments)
+    with tempfile.TemporaryDirectory() as kept:
+        files = {name: str(Path(kept, name)) for name in ("stdout", "stderr")}
+        order = {"arguments": line[line.index("-s") :], "folder": str(folder)}
+        order |= {"environment": chosen, **files}
+        server = _dry_runs()
+        print(json.dumps(order), file=server.stdin, flush=True)
+        status = int(server.stdout.readline())
+        printed = "".join(Path(file).read_text(encoding="utf-8") for file in files.values())
+    assert status == 0, printed
+    return _without_all(printed)
+
+
+def _without_all(printed: str) -> list[Job]:
+    return [job for job in jobs(printed) if job.rule != "all"]
+
+
+@cache
+def _dry_runs() -> subprocess.Popen:
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("dry_runs.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    atexit.register(server.stdin.close)
+    return server
 
 
 def jobs(printed: str) -> list[Job]:

@@ -1,0 +1,58 @@
+"""A process with Snakemake loaded, whose forks are dry runs.
+
+Reads one JSON object a line from stdin (arguments, environment, folder, files for stdout and
+stderr) and answers each with the exit status: what a new process does, without the time that it
+takes to import Snakemake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+
+_LONGEST = 600
+
+
+def main() -> None:
+    import snakemake.cli
+
+    # What the Snakefile imports; none of it reads the environment when it is imported.
+    import probeline.workflow.parsing
+    import probeline.workflow.plan  # noqa: F401
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _dry_run(snakemake.cli.main, order)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _dry_run(snakemake, order: dict) -> None:
+    """In a fork, which ends here."""
+    signal.alarm(_LONGEST)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    status = 1
+    try:
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        os.chdir(order["folder"])
+        sys.argv = ["snakemake", *order["arguments"]]
+        snakemake(order["arguments"])
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
