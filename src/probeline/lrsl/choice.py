@@ -119,8 +119,7 @@ def choose(
     Choice
     """
     # Combiners read logits as the forms read them.
-    scale = {"temperature": given.temperature, "taken_off": given.taken_off}
-    ways = [*forms, *(replace(each, **scale) for each in combiners)]
+    ways = [*forms, *(replace(each, **given.scale) for each in combiners)]
     if fixed:
         ways, thresholds = ways[:1], thresholds[:1]
     ways = [*_alone(given, ways), *(way for way in ways if not _does_nothing(way))]
@@ -171,8 +170,7 @@ def _does_nothing(way: Way) -> bool:
 
 
 def _fitted(given: Validation, way: Way | None, trial: Trial, seed: int) -> Reranking:
-    common = {"multilabel": given.multilabel, "temperature": given.temperature}
-    common["taken_off"] = given.taken_off
+    common = {"multilabel": given.multilabel, **given.scale}
     if way is None:
         return Reranking(Form.nothing(), None, **common)
     if isinstance(way, Form):

@@ -63,6 +63,11 @@ class Validation:
     def classes(self) -> int:
         return self.logits.shape[1]
 
+    @property
+    def scale(self) -> dict:
+        """How forms and combiners read the logits: `temperature` and `taken_off`, by name."""
+        return {"temperature": self.temperature, "taken_off": self.taken_off}
+
     def score(self, logits: np.ndarray) -> float:
         """The metric for logits (n, K) of these rows."""
         return score(self.metric, self.y, logits, self.classes)
@@ -123,15 +128,7 @@ def reranked(given: Validation, way: Way, hard: np.ndarray, seed: int) -> np.nda
     few rows."""
     similarity = given.similarity[hard]
     if isinstance(way, Form):
-        return apply(
-            given.logits,
-            hard,
-            similarity,
-            way,
-            given.multilabel,
-            given.temperature,
-            taken_off=given.taken_off,
-        )
+        return apply(given.logits, hard, similarity, way, given.multilabel, **given.scale)
     wrong = misclassified(given.logits, given.y, given.multilabel)[hard]
     scores = cross_validated(
         given.logits[hard],
@@ -147,7 +144,7 @@ def reranked(given: Validation, way: Way, hard: np.ndarray, seed: int) -> np.nda
     own = given.logits[hard]
     mask = among_top(own, way.candidates) if given.multilabel else None
     result = given.logits.astype(np.float32)
-    result[hard] = at_own_scale(own, scores, mask, given.temperature, taken_off=given.taken_off)
+    result[hard] = at_own_scale(own, scores, mask, **given.scale)
     return result
 
 
