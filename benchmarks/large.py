@@ -174,8 +174,8 @@ def cost(name: str, stored: str, tokens: int, machine: Machine) -> Cost:
     from probeline.config.sections import Extract
 
     size, shape = size_of(name), _shape(name)
-    count = bytes_per_text(shape, *STORED[stored], "float16")
-    shards = len(shard_names(shape, *STORED[stored]))
+    names = shard_names(shape, *STORED[stored])
+    count, shards = bytes_per_text(shape, names, "float16"), len(names)
     block = min(Extract().block_texts, max(1, BLOCK_BYTES // count))
     forward = _OVERHEAD * size.operations(tokens) / (machine.peak * machine.share)
     return Cost(

@@ -94,6 +94,7 @@ CONFIG = tiny_project.edited(
     ),
     ("extract.representations", ["hidden"]),
     ("extract.poolings", ["mean"]),
+    ("extract.layers", [1, 2]),
     ("combinations", None),
 )
 CELLS = [*(("levels", level) for level in LEVELS), ("tags", "label"), ("pairs", "label")]
@@ -122,6 +123,11 @@ def test_scores(done) -> pd.Series:
     frame = pd.read_csv(done / "results" / "summary.csv")
     frame = frame[(frame["method"] == "stc") & (frame["variant"] == "selected")]
     return frame[frame["split"] == "test"].set_index(["dataset", "task"])["score"]
+
+
+def test_layers_that_are_not_asked_for_are_not_stored(done):
+    names = {path.name for path in done.glob("results/activations/*/*/*.h5")}
+    assert names == {"hidden.mean.01.h5", "hidden.mean.02.h5"}
 
 
 def test_each_level_is_a_task_over_the_same_shards(done, test_scores):

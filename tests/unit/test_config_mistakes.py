@@ -163,7 +163,7 @@ ONE_LINE = [
         "extract",
         ["ffn"],
         "extract: ['ffn'] is not a mapping with the keys representations, "
-        "poolings, storage_dtype, block_texts, parts",
+        "poolings, layers, storage_dtype, block_texts, parts",
     ),
     (
         "models/m",
@@ -474,6 +474,22 @@ ONE_LINE = [
         "probe.representations",
     ),
     (
+        "extract/layers",
+        [0, 7],
+        "extract.layers: 7 is beyond the last layer of models.m, 6",
+    ),
+    (
+        "extract/layers",
+        [0],
+        "extract.layers: [0] leaves no layer of ffn, whose layers start at 1; leave it out of "
+        "extract.representations",
+    ),
+    (
+        "extract",
+        {"layers": [0, 1], "representations": ["ffn"]},
+        "extract.layers: 0 holds embeddings, for hidden only; layers of ffn start at 1",
+    ),
+    (
         "probe",
         {"layers": [0, 1], "representations": ["ffn"]},
         "probe.layers: 0 holds embeddings, for hidden only; layers of ffn start at 1",
@@ -588,6 +604,28 @@ def test_layers_are_checked_against_the_models_that_run():
     values["runs"] = [{"model": ["m", "big"], "dataset": "d"}]
     assert problems(values) == [
         "config.yaml: probe.layers: 20 is beyond the last layer of models.m, 6"
+    ]
+
+
+def test_layers_that_are_probed_are_stored():
+    values = changed({"extract/layers": [1, 2, 4], "probe/layers": [1, 3, 5]})
+    assert problems(values) == [
+        "config.yaml: probe.layers: 3, 5 not stored: extract.layers holds 1, 2, 4"
+    ]
+    values = changed({"extract/layers": [1, 2], "probe/layers": [9]})
+    assert problems(values) == [
+        "config.yaml: probe.layers: 9 not stored: extract.layers holds 1, 2"
+    ]
+    both = {"extract/layers": [0], "probe/layers": [0]}
+    assert [line.split(":")[1] for line in problems(changed(both))] == [" extract.layers"]
+    values = changed({"extract/layers": [0, 3], "aggregate/depths": [1, 3]})
+    values["probe"] = {"representations": ["ffn"]}
+    assert problems(values) == [
+        "config.yaml: aggregate.depths: depth 1 holds no probed layer: the first one is 3"
+    ]
+    values = changed({"extract/layers": [3, 4], "aggregate/depths": [2, 3]})
+    assert problems(values) == [
+        "config.yaml: aggregate.depths: depth 2 holds no probed layer: the first one is 3"
     ]
 
 

@@ -173,6 +173,27 @@ def test_one_forward_pass(bert, data, tmp_path):
     assert rows["BertLayer"] == LAYERS * len(TEXTS)
 
 
+def test_some_layers_are_the_same_bits_and_no_block_above_them_is_computed(bert, data, tmp_path):
+    every = values_of(run(data, spec_of(bert), tmp_path / "every"))
+    blocks: Counter = Counter()
+
+    def count(module, args):
+        blocks[type(module).__name__] += 1
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        out = run(data, spec_of(bert), tmp_path / "some", layers=[0, 1])
+    finally:
+        handle.remove()
+    some = values_of(out)
+    wanted = [name for name in every if parse_name(name)[2] < 2]
+    assert sorted(some) == sorted(wanted) and len(every) > len(wanted) == 3 * 4
+    for name, values in some.items():
+        np.testing.assert_array_equal(values, every[name])
+    assert LAYERS > 1
+    assert blocks["BertLayer"] == blocks["BertModel"] > 3
+
+
 def test_same_bits_again_and_close_with_other_blocks_and_batches(bert, data, tmp_path):
     first = values_of(run(data, spec_of(bert), tmp_path / "a"))
     again = values_of(run(data, spec_of(bert), tmp_path / "b"))
@@ -284,7 +305,10 @@ def test_the_disk_of_the_results_is_looked_at_too(bert, data, tmp_path):
         ({"poolings": ["avg"]}, "pooling 'avg' is not one of first, last, max, mean"),
         ({"representations": ["fnn"]}, "did you mean 'ffn'"),
         ({"representations": ["decoder-ffn"]}, "no encoder-decoder"),
-        ({"poolings": []}, "at least one representation and one pooling"),
+        ({"poolings": []}, "at least one representation, pooling and layer"),
+        ({"layers": []}, "at least one representation, pooling and layer"),
+        ({"layers": [1, 9]}, "layer 9 is not one of the model's, 0 to 3"),
+        ({"layers": "last"}, "layer 'last' is not one of the model's, 0 to 3"),
     ],
 )
 def test_bad_options(bert, data, tmp_path, options, words):

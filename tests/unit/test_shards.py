@@ -167,6 +167,11 @@ def test_names():
         "hidden.mean.01.h5",
         "hidden.mean.02.h5",
     ]
+    assert shard_names(shape, ["hidden", "ffn"], ["mean"], [0, 2]) == [
+        "ffn.mean.02.h5",
+        "hidden.mean.00.h5",
+        "hidden.mean.02.h5",
+    ]
     assert shard_names(shape, ["decoder-ffn"], ["max"]) == ["decoder-ffn.max.01.h5"]
     assert shard_name(ModelShape(layers=100), "hidden", "max", 7) == "hidden.max.007.h5"
     for name in names:

@@ -265,6 +265,11 @@ def test_a_folder_without_a_model_is_named(project):
         ("models.tiny.max_length", 65, "max_length: 65 is above the model's 64 positions"),
         ("models.tiny.layers", 3, "`layers: 3` disagrees with its config.json"),
         ("probe.layers", [1, 3], "probe.layers: 3 is out of range; the model has layers 0 to 2"),
+        (
+            "extract.layers",
+            [2, 3],
+            "extract.layers: 3 is out of range; the model has layers 0 to 2",
+        ),
         ("aggregate.depths", [3], "aggregate.depths: 3 is out of range"),
         ("extract.representations", ["decoder-ffn"], "is no encoder-decoder"),
     ],
@@ -275,6 +280,25 @@ def test_what_the_model_does_not_have_is_refused_before_any_job(project, key, va
     (line,) = refused(project)
     assert line.startswith("models.tiny: ")
     assert words in line
+
+
+def test_what_reads_the_last_layer_needs_it_stored(project):
+    changes = [("extract.layers", [0, 1]), ("baselines", ["tfidf", "zero-shot"])]
+    tiny_project.write_config(project / "config.yaml", edited(*changes))
+    (line,) = refused(project)
+    assert line.startswith(
+        "models.tiny: extract.layers: zero-shot (baselines) reads the last layer, 2; "
+    )
+    lrsl = {"sources": ["sentence-embedding"], "embedder": "./model"}
+    tiny_project.write_config(project / "config.yaml", edited(changes[0], ("lrsl", lrsl)))
+    (line,) = refused(project)
+    assert "sentence-embedding (lrsl.sources) reads the last layer, 2" in line
+
+
+def test_an_embedding_that_nobody_asked_for_is_left_out_without_the_last_layer(project):
+    tiny_project.write_config(project / "config.yaml", edited(("extract.layers", [0, 1])))
+    found = snake.stages(snake.planned(project))
+    assert "sentence_embedding" not in found and found["tfidf"] == 1
 
 
 def test_an_architecture_without_hooks_is_named(project, tiny_model):

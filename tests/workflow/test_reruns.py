@@ -90,6 +90,11 @@ EDITS = {
         [("extract.poolings", ["max", "mean", "first"]), ("probe.poolings", ["max", "mean"])],
         table(*FROM_EXTRACT),
     ),
+    # A probe's job has the shards of all stored layers for inputs; ffn has no layer 0.
+    "layers stored narrowed": (
+        [("extract.layers", [1, 2])],
+        table(*FROM_PROBE, probe=2, sparsify=2, aggregate=3),
+    ),
     "storage narrowed": ([("extract.poolings", ["mean"])], table("layers", *END)),
     "layers of the model said": ([(f"models.{MODEL}.layers", 2)], table()),
     "split fraction": ([(f"datasets.{DATASET}.splits.test", 0.2)], ALL),
@@ -134,6 +139,12 @@ def test_an_edit_runs_exactly_what_depends_on_it(variant, name):
 
 def test_keys_in_another_order_run_nothing(variant):
     assert variant(config=reordered(CONFIG)) == []
+
+
+def test_a_layer_that_was_not_stored_before_is_a_forward_pass(copied):
+    for path in copied.glob(f"results/activations/{DATASET}/{MODEL}/hidden.*.00.h5"):
+        path.unlink()
+    assert snake.stages(snake.planned(copied)) == table(*FROM_EXTRACT)
 
 
 def test_the_project_itself_runs_nothing_again(finished):

@@ -1,6 +1,6 @@
 # On CPUs one rule per group of layers, which all models that have it share; a job trains the probes
-# of a group. Its inputs are the shards of all layers, so that another grouping or choice of layers
-# reruns nothing.
+# of a group. Its inputs are the shards of all layers that are stored, so that another grouping or
+# choice among them reruns nothing.
 for group, models in plan.probe_groups().items():
 
     rule:

@@ -19,7 +19,13 @@ from probeline.activations.batching import Tokens, padded, tokenize
 from probeline.activations.block import Block
 from probeline.activations.hooks import Key, Watch
 from probeline.activations.join import write_lengths
-from probeline.activations.names import layers_of, parse_name, shard_names
+from probeline.activations.names import (
+    Layers,
+    chosen_layers,
+    layers_of,
+    parse_name,
+    shard_names,
+)
 from probeline.activations.parts import Part
 from probeline.activations.progress import Progress
 from probeline.activations.shards import STORAGE
@@ -30,6 +36,7 @@ from probeline.data.store import Texts, read_texts
 from probeline.errors import ProbelineError, one_of
 from probeline.files import write_json
 from probeline.models.load import LoadedModel, load_model
+from probeline.models.reference import ModelShape
 from probeline.models.weights import files_hash
 
 logger = logging.getLogger(__name__)
@@ -115,9 +122,9 @@ def extract(
 ) -> None:
     """Write every shard of one model over one dataset, `tokens.json` and `timing.json`.
 
-    One forward pass over the texts yields all layers, representations and poolings. Memory does
-    not grow with the number of texts. Work goes on in `state_folder`; interrupted, the same call
-    goes on at the last complete block and yields the same bits.
+    One forward pass over the texts yields all these layers, representations and poolings. Memory
+    does not grow with the number of texts. Work goes on in `state_folder`; interrupted, the same
+    call goes on at the last complete block and yields the same bits.
 
     A part of an extraction writes some of the blocks, into shards of its own: the same bits as
     those rows have in an extraction without parts. `join_parts` makes them one.
@@ -129,7 +136,8 @@ def extract(
     model_name, model_spec : str, mapping
         Name and content of an entry of `models:`.
     options : mapping
-        `representations`, `poolings`, `storage_dtype`, `block_texts`: the section `extract:`.
+        `representations`, `poolings`, `storage_dtype`, `block_texts`, and `layers` ("all", the
+        default, or numbers): the section `extract:`. Blocks above the last layer are not computed.
     out_folder, state_folder : Path
     seed : int
         Seeds torch; nothing random is left in a frozen body, code from a hub may differ.
@@ -194,9 +202,10 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int, part: Part | None
     """
     if options["storage_dtype"] not in STORAGE:
         raise ProbelineError(f"storage_dtype {one_of(options['storage_dtype'], STORAGE)}")
-    names = shard_names(model.shape, options["representations"], options["poolings"])
+    layers = _asked_layers(model.shape, options)
+    names = shard_names(model.shape, options["representations"], options["poolings"], layers)
     if not names:
-        raise ProbelineError("extract: needs at least one representation and one pooling")
+        raise ProbelineError("extract: needs at least one representation, pooling and layer")
     parsed = [parse_name(name) for name in names]
     widths = {
         name: model.shape.width(representation)
@@ -211,13 +220,27 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int, part: Part | None
         keys=[
             (representation, layer)
             for representation in dict.fromkeys(representation for representation, _, _ in parsed)
-            for layer in layers_of(model.shape, representation)
+            for layer in chosen_layers(model.shape, representation, layers)
         ],
         storage_dtype=options["storage_dtype"],
         rows=stop - first,
         block=block,
         first=first,
     )
+
+
+def _asked_layers(shape: ModelShape, options: Mapping) -> Layers:
+    layers = options.get("layers", "all")
+    known = {n for r in options["representations"] for n in layers_of(shape, r)}
+    if layers == "all" or not known:
+        return layers
+    for layer in [layers] if isinstance(layers, str) else layers:
+        if layer not in known:
+            raise ProbelineError(
+                f"layer {layer!r} is not one of the model's, {min(known)} to {max(known)}; give "
+                "numbers of such, or 'all'"
+            )
+    return layers
 
 
 def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) -> None:
@@ -278,8 +301,8 @@ def _check_room(folder: Path, count: int, plan: Plan, free: Callable[[Path], int
     if needed > available:
         raise ProbelineError(
             f"{folder}: its {len(plan.widths)} shards need {_size(needed)} more, the disk "
-            f"has {_size(available)} free; free some, store fewer poolings or representations, or "
-            "use storage_dtype: float16"
+            f"has {_size(available)} free; free some, store fewer layers, poolings or "
+            "representations, or use storage_dtype: float16"
         )
 
 

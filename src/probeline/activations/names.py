@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
+from typing import Literal
 
 from probeline.errors import ProbelineError, one_of
 from probeline.models.reference import ModelShape
@@ -13,6 +14,8 @@ REPRESENTATIONS = ("ffn", "hidden", "decoder-ffn", "decoder-hidden")
 POOLINGS = ("first", "last", "max", "mean")
 # Token counts of a part's texts, of which the join stage makes the summary of all.
 LENGTHS = "lengths.npy"
+
+Layers = Literal["all"] | Collection[int]
 
 _NAME = re.compile(
     rf"(?P<representation>{'|'.join(REPRESENTATIONS)})"
@@ -64,11 +67,19 @@ def shard_name(shape: ModelShape, representation: str, pooling: str, layer: int)
     return f"{representation}.{pooling}.{layer:0{digits}d}.h5"
 
 
+def chosen_layers(shape: ModelShape, representation: str, layers: Layers) -> list[int]:
+    """Return those of `layers` ("all", or numbers) that `representation` has, in order."""
+    return [n for n in layers_of(shape, representation) if layers == "all" or n in layers]
+
+
 def shard_names(
-    shape: ModelShape, representations: Iterable[str], poolings: Iterable[str]
+    shape: ModelShape,
+    representations: Iterable[str],
+    poolings: Iterable[str],
+    layers: Layers = "all",
 ) -> list[str]:
-    """Return the names of all shards of a model, in the fixed order of representations, then
-    poolings, then layers, whatever the order in which they are asked for."""
+    """Return the names of a model's shards, of all layers or of some, in the fixed order of
+    representations, then poolings, then layers, whatever the order in which they are asked for."""
     asked, wanted = list(representations), list(poolings)
     for representation in asked:
         layers_of(shape, representation)
@@ -81,16 +92,13 @@ def shard_names(
         if representation in asked
         for pooling in POOLINGS
         if pooling in wanted
-        for layer in layers_of(shape, representation)
+        for layer in chosen_layers(shape, representation, layers)
     ]
 
 
-def bytes_per_text(
-    shape: ModelShape, representations: Iterable[str], poolings: Iterable[str], storage_dtype: str
-) -> int | None:
-    """Return what all shards of a model together take for a text; None where its widths are not
-    known yet."""
-    names = shard_names(shape, representations, poolings)
+def bytes_per_text(shape: ModelShape, names: Iterable[str], storage_dtype: str) -> int | None:
+    """Return what shards of a model together take for a text, by their names; None where its
+    widths are not known yet."""
     widths = [shape.width(parse_name(name)[0]) for name in names]
     if None in widths:
         return None

@@ -14,6 +14,7 @@ from probeline.config.keys import Problem
 from probeline.config.lrsl_checks import lrsl_problems, scores_problems
 from probeline.config.model_checks import baseline_problems, model_problems
 from probeline.config.schema import Config, names
+from probeline.config.sections import Extract, Probe
 from probeline.config.words import hint, path_words, shown
 
 
@@ -91,42 +92,66 @@ def _combination_problems(draft: Draft) -> Iterator[Problem]:
 
 def _layer_problems(draft: Draft) -> Iterator[Problem]:
     config = draft.config
-    needed = [("extract", "representations"), ("probe", "representations"), ("probe", "layers")]
-    if not all(draft.sure(*path) for path in needed):
+    sections = [(s, k) for s in ("extract", "probe") for k in ("representations", "layers")]
+    if not all(draft.sure(*path) for path in sections):
         return
     representations = list(dict.fromkeys(r for r, _ in config.probed()))
     if not representations:  # reported as not stored
         return
-    first = {r: 1 if r.endswith("ffn") else 0 for r in representations}
-    yield from _layers_without_use(config, first)
+    stored, first = config.extract.representations, _first(representations)
+    found = [
+        *_layers_not_stored(config),
+        *_layers_without_use("extract", config.extract, _first(stored)),
+    ]
+    yield from found or _layers_without_use("probe", config.probe, first)
     if draft.sure("aggregate", "depths"):
         yield from _depths_without_layer(config, first)
-    if not any(r.startswith("decoder") for r in representations):
+    if not any(r.startswith("decoder") for r in stored):
         yield from _beyond_last(draft)
 
 
-def _layers_without_use(config: Config, first: dict[str, int]) -> Iterator[Problem]:
-    layers = config.probe.layers
+def _first(representations: Iterable[str]) -> dict[str, int]:
+    """First layer of each representation."""
+    return {r: 1 if r.endswith("ffn") else 0 for r in representations}
+
+
+def _layers_not_stored(config: Config) -> Iterator[Problem]:
+    chosen, stored = config.probe.layers, config.extract.layers
+    if "all" in (chosen, stored):
+        return
+    missing = [str(layer) for layer in chosen if layer not in stored]
+    if missing:
+        holds = ", ".join(map(str, stored))
+        yield (
+            ("probe", "layers"),
+            f"{', '.join(missing)} not stored: extract.layers holds {holds}",
+        )
+
+
+def _layers_without_use(
+    name: str, section: Extract | Probe, first: dict[str, int]
+) -> Iterator[Problem]:
+    path, layers = (name, "layers"), section.layers
     if layers == "all":
         return
     if 0 in layers and 0 not in first.values():
-        yield ("probe", "layers"), "0 holds embeddings, for hidden only; layers of ffn start at 1"
+        yield path, "0 holds embeddings, for hidden only; layers of ffn start at 1"
         return
     for representation, start in first.items():
         if layers[-1] < start:
             yield (
-                ("probe", "layers"),
+                path,
                 f"{shown(layers)} leaves no layer of {representation}, whose layers start at "
-                f"{start}; leave it out of probe.representations",
+                f"{start}; leave it out of {name}.representations",
             )
 
 
 def _depths_without_layer(config: Config, first: dict[str, int]) -> Iterator[Problem]:
     if config.aggregate.depths == "all":
         return
-    least = min(first.values())
-    if config.probe.layers != "all":
-        least = max(least, config.probe.layers[0])
+    least, layers = min(first.values()), config.probed_layers()
+    if layers != "all":
+        least = next((layer for layer in layers if layer >= least), least)
     for depth in config.aggregate.depths:
         if depth < least:
             yield (
@@ -138,7 +163,9 @@ def _depths_without_layer(config: Config, first: dict[str, int]) -> Iterator[Pro
 def _beyond_last(draft: Draft) -> Iterator[Problem]:
     config = draft.config
     wanted: list[tuple[tuple, Iterable[int] | str]] = [
-        (("probe", "layers"), config.probe.layers),
+        (("extract", "layers"), config.extract.layers),
+        # Of those stored, which are looked at already.
+        (("probe", "layers"), config.probe.layers if config.extract.layers == "all" else "all"),
         (("aggregate", "depths"), config.aggregate.depths),
     ]
     running = {model for _, model in config.pairs()}

@@ -176,13 +176,24 @@ def _embedding_problems(draft: Draft) -> Iterator[Problem]:
     if not sure or ("hidden", "mean") in config.stored():
         return
     advice = "needs `hidden` and `mean` among extract.representations and extract.poolings"
-    # A default that cannot be is left out in silence.
-    if "baselines" in config.model_fields_set and draft.sure("baselines"):
-        for baseline in ("sentence-embedding", "zero-shot"):
-            if baseline in config.baselines:
-                yield ("baselines",), f"{baseline} {advice}"
-    if "icl" in config.baselines and config.icl.select == "nearest" and draft.sure("icl"):
-        yield ("icl", "select"), f"nearest {advice}"
+    for path, reader in embedding_readers(config):
+        if draft.sure(path[0]):
+            yield path, f"{reader} {advice}"
+
+
+def embedding_readers(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield (path, value) of all that was asked for and reads embeddings of the texts.
+
+    A default that cannot be is left out in silence.
+    """
+    said = "baselines" in config.model_fields_set
+    for baseline in ("sentence-embedding", "zero-shot"):
+        if said and baseline in config.baselines:
+            yield ("baselines",), baseline
+        elif baseline in config.lrsl.sources:
+            yield ("lrsl", "sources"), baseline
+    if "icl" in config.baselines and config.icl.select == "nearest":
+        yield ("icl", "select"), "nearest"
 
 
 def unknown(path: tuple, found: Iterable[str], known: list[str], what: str) -> Iterator[Problem]:

@@ -186,6 +186,10 @@ class Config(Closed):
         }
         return [(r, p) for r in chosen["representations"] for p in chosen["poolings"]]
 
+    def probed_layers(self) -> list[int] | str:
+        """Return the numbers of the layers that are probed, or "all"."""
+        return self.extract.layers if self.probe.layers == "all" else self.probe.layers
+
     def combined(self) -> dict[str, list[Pair]]:
         """Return the (representation, pooling) members of each combination, by sorted name."""
         return {

@@ -45,6 +45,11 @@ class Extract(Closed):
         description="How a text's tokens become one vector: the first token, the last, the maximum "
         "or the mean over all. Padding never counts.",
     )
+    layers: either(text=Literal["all"], list=distinct(whole(0))) = Field(
+        "all",
+        description="Layer numbers to store, which every model must have; 0 = embeddings (hidden "
+        "only). Blocks above the last one are not computed; `last-layer` is the last one probed.",
+    )
     storage_dtype: Literal["float16", "float32"] = Field(
         "float16",
         description="Number type on disk. float16 takes half the space; a value it cannot hold "
@@ -73,7 +78,9 @@ class Probe(Closed):
         "all", description="all = what `extract` stores, or a part of it."
     )
     layers: either(text=Literal["all"], list=distinct(whole(0))) = Field(
-        "all", description="Layer numbers to probe; 0 = embeddings (hidden only)."
+        "all",
+        description="Layer numbers to probe; 0 = embeddings (hidden only). all = what `extract` "
+        "stores.",
     )
     standardize: Flag = Field(
         True, description="Scale each neuron by its mean and standard deviation on train."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from probeline.activations.names import (
     LENGTHS,
     bytes_per_text,
-    layers_of,
+    chosen_layers,
     part_folder,
     shard_name,
     shard_names,
@@ -67,9 +67,7 @@ class Artifacts(Searches):
 
     def layers(self, model: str, representation: str) -> list[int]:
         """Layers that are probed."""
-        wanted = self.config.probe.layers
-        every = layers_of(self.shapes[model], representation)
-        return [layer for layer in every if wanted == "all" or layer in wanted]
+        return chosen_layers(self.shapes[model], representation, self.config.probed_layers())
 
     def names(self, model: str, representation: str, pooling: str) -> list[str]:
         """File names of the probed layers, the same for shards and probes."""
@@ -123,10 +121,12 @@ class Artifacts(Searches):
     def stored_shards(
         self, dataset: str, model: str, source: tuple[str, str] | None = None
     ) -> list[str]:
-        """Shards of all layers, probed or not; of one (representation, pooling) or of all."""
+        """Shards of all layers that are stored, probed or not; of one (representation, pooling) or
+        of all."""
         names = self.shard_names(model)
         if source:
-            names = shard_names(self.shapes[model], [source[0]], [source[1]])
+            layers = self.config.extract.layers
+            names = shard_names(self.shapes[model], [source[0]], [source[1]], layers)
         return [f"results/activations/{dataset}/{model}/{name}" for name in names]
 
     @property
@@ -147,10 +147,8 @@ class Artifacts(Searches):
 
     def bytes_per_text(self, model: str) -> int | None:
         """What a text takes on disk in all shards of a model; None where that is not known yet."""
-        extract = self.config.extract
-        return bytes_per_text(
-            self.shapes[model], extract.representations, extract.poolings, extract.storage_dtype
-        )
+        names = self.shard_names(model)
+        return bytes_per_text(self.shapes[model], names, self.config.extract.storage_dtype)
 
     def part_files(self, dataset: str, model: str, last: bool = False) -> list[str]:
         """What the jobs that share an extraction write: all of it, or the last file of each."""
@@ -188,9 +186,9 @@ class Artifacts(Searches):
 
     def embedding_shard(self, model: str) -> str | None:
         """File name of the mean-pooled last hidden state, None where it is not stored."""
-        if ("hidden", "mean") not in self.config.stored():
-            return None
-        return shard_name(self.shapes[model], "hidden", "mean", self.shapes[model].layers)
+        last, layers = self.shapes[model].layers, self.config.extract.layers
+        stored = ("hidden", "mean") in self.config.stored() and (layers == "all" or last in layers)
+        return shard_name(self.shapes[model], "hidden", "mean", last) if stored else None
 
     def embedding_file(self, dataset: str, model: str) -> str:
         """Shard of the mean-pooled last hidden state, which is stored."""

@@ -48,6 +48,7 @@ def run_extract(
         **settings["options"],
         "representations": list(dict.fromkeys(representation for representation, _, _ in stored)),
         "poolings": list(dict.fromkeys(pooling for _, pooling, _ in stored)),
+        "layers": list(dict.fromkeys(layer for _, _, layer in stored)),
     }
     part = Part(*settings["part"]) if "part" in settings else None
     dataset, *own = out_folder.parts[-2 if part is None else -3 :]

@@ -65,7 +65,7 @@ class Plan(Reranking):
         spec.pop("layers", None)
         options = self.config.section("extract")
         # What is stored is said by the outputs: to store less is no reason to compute anew.
-        for key in ("parts", "poolings", "representations"):
+        for key in ("layers", "parts", "poolings", "representations"):
             options.pop(key)
         # Of one job alone nothing is said, as before there were parts.
         own = {} if part is None else {"part": list(part)}

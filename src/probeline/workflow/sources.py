@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from probeline.activations.names import layers_of, shard_names
+from probeline.activations.names import chosen_layers, layers_of, shard_names
 from probeline.config import Config, Origin
+from probeline.config.model_checks import embedding_readers
 from probeline.data.hub import cached_snapshot
 from probeline.data.label_text_file import read_label_texts
 from probeline.data.paths import (
@@ -112,16 +113,40 @@ class Sources:
         return []
 
     def _check_layers(self, model: str) -> None:
-        layers = self.config.probe.layers
-        if layers == "all":
+        """Layers that a model does not have, or that are not stored but needed."""
+        if model not in self.models:
             return
-        known = {n for r, _ in self.config.probed() for n in layers_of(self.shapes[model], r)}
-        for layer in layers:
-            if layer not in known:
-                raise ProbelineError(
-                    f"probe.layers: {layer} is out of range; the model has layers "
-                    f"{min(known)} to {max(known)}"
-                )
+        shape, probed = self.shapes[model], self.config.probed()
+        for section, pairs in (("extract", self.config.stored()), ("probe", probed)):
+            layers = getattr(self.config, section).layers
+            known = {n for r, _ in pairs for n in layers_of(shape, r)}
+            for layer in [] if layers == "all" else layers:
+                if layer not in known:
+                    raise ProbelineError(
+                        f"{section}.layers: {layer} is out of range; the model has layers "
+                        f"{min(known)} to {max(known)}"
+                    )
+        layers = self.config.probed_layers()
+        if not any(chosen_layers(shape, r, layers) for r, _ in probed):
+            names = " and ".join(dict.fromkeys(r for r, _ in probed))
+            raise ProbelineError(f"extract.layers: leaves no layer of {names}, which is probed")
+        self._check_last_layer(model)
+
+    def _check_last_layer(self, model: str) -> None:
+        """Embeddings of the texts are the last layer's."""
+        last, layers = self.shapes[model].layers, self.config.extract.layers
+        if layers == "all" or last in layers:
+            return
+        icl = self.config.icl
+        for path, reader in embedding_readers(self.config):
+            if path == ("icl", "select"):
+                neighbour = icl.neighbours == model
+                if not neighbour and (icl.neighbours or not self.config.chosen(icl.models, model)):
+                    continue
+            raise ProbelineError(
+                f"extract.layers: {reader} ({'.'.join(path)}) reads the last layer, {last}; store "
+                "it, or leave that out"
+            )
 
     def _check_model(self, model: str) -> None:
         """What would otherwise end the first job, or the parsing, of this model."""
@@ -157,7 +182,8 @@ class Sources:
     def shard_names(self, model: str) -> list[str]:
         """File names of all shards of a model."""
         extract = self.config.extract
-        return shard_names(self.shapes[model], extract.representations, extract.poolings)
+        chosen = extract.representations, extract.poolings, extract.layers
+        return shard_names(self.shapes[model], *chosen)
 
     def dataset_files(self, dataset: str) -> list[str]:
         """Files a dataset is read from; none for the hub and for folders."""
