@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import data
 from benchmarks.bench import Bench
-from benchmarks.extraction import timed_texts
+from benchmarks.extraction import minilm, timed_texts
 from benchmarks.rows import Outcome, Part, combined
 from benchmarks.timing import interleaved, medians, spread
 from probeline.data.store import read_dataset
@@ -51,6 +51,36 @@ def at_depth(bench: Bench) -> Outcome:
     # Blocks cost alike; tokenization and embedding come whatever the depth.
     floor = share + (1 - share) * deepest / prepared.layers
     return combined(parts, notes, floor)
+
+
+def against_extraction(bench: Bench) -> Outcome:
+    """P15: seconds of `predict` at full depth over those of extraction, models loaded before."""
+    from probeline.classifier.predict import load
+
+    (name,) = data.available(bench, ["sst2"])
+    prepared = data.prepare(bench, name)
+    work = minilm(bench)
+    texts = read_dataset(work.folder).texts
+    classifier = load(classifier_at(bench, prepared, prepared.layers), device="cpu")
+    sides = {
+        "predict": lambda: classifier.predict(texts),
+        "load": work.load,
+        "extract": work.extract,
+        "forward": work.forward,
+    }
+    for side in sides.values():
+        side()
+    seconds = interleaved(sides, bench.size(*_REPEATS))
+    middle = medians(seconds)
+    extraction = middle["extract"] - middle["load"]
+    ratio = middle["predict"] / extraction
+    note = (
+        f"{len(texts):,} texts: predict {middle['predict']:.2f} s ({spread(seconds['predict'])}), "
+        f"{len(texts) / middle['predict']:,.0f} texts/s; extract {extraction:.2f} s "
+        f"({spread(seconds['extract'])}), {len(texts) / extraction:,.0f} texts/s; the bare forward "
+        f"pass {middle['forward']:.2f} s"
+    )
+    return Outcome(ratio, ratio <= 1.0, note, middle["forward"] / extraction)
 
 
 class Whole:

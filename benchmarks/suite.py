@@ -82,6 +82,11 @@ SUITE = (
         "Snakemake's own",
         "benchmarks.workflow:cluster_job",
     ),
+    Benchmark(
+        "P15",
+        "predict with every block: <= 1.0 x the seconds of extraction, each from texts",
+        "benchmarks.predict:against_extraction",
+    ),
 )
 
 

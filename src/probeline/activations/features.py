@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from probeline.activations.batching import padded, tokenize
+from probeline.activations.ahead import ahead
+from probeline.activations.batching import Tokens, padded, tokenize
 from probeline.activations.hooks import Key, Watch
 from probeline.activations.names import POOLINGS
 from probeline.activations.pooling import Pooler
@@ -66,10 +67,7 @@ def pooled_features(
             collected.append((place, pooled[pooling][:, columns]))
 
     with Watch(model, places, sink) as watch:
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            stop = min(start + _TEXTS_AT_ONCE, len(texts))
-            second = pairs[start:stop] if pairs is not None else None
-            tokens = tokenize(model, texts[start:stop], second, row=start)
+        for start, stop, tokens in ahead(_tokenized(model, texts, pairs)):
             for batch in padded(model, tokens, batch_tokens):
                 watch.run(batch)
                 for place, part in collected:
@@ -77,6 +75,15 @@ def pooled_features(
                 collected.clear()
             _refuse_broken(model, result, start, stop)
     return result
+
+
+def _tokenized(
+    model: LoadedModel, texts: Sequence[str], pairs: Sequence[str] | None
+) -> Iterator[tuple[int, int, Tokens]]:
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        stop = min(start + _TEXTS_AT_ONCE, len(texts))
+        second = pairs[start:stop] if pairs is not None else None
+        yield start, stop, tokenize(model, texts[start:stop], second, row=start)
 
 
 def _places(model: LoadedModel, wanted: Sequence[Wanted]) -> dict[Key, list]:

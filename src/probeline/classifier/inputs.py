@@ -12,7 +12,8 @@ from pathlib import Path
 
 from probeline.errors import ProbelineError, nearest
 
-_BATCH = 1024
+# Several of the blocks that are tokenized at once: while one is computed, the next is.
+_BATCH = 4096
 # Python's own limit, 131,072, is shorter than some texts.
 _LONGEST_FIELD = 2**31 - 1
 Batch = tuple[list[str], list[str] | None]
