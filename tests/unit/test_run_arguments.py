@@ -83,6 +83,14 @@ def test_a_profile_that_is_not_there(tmp_path, monkeypatch):
         ["-Rtexts"],
         ["-R", "nothing"],
         ["-e", "local"],
+        ["-e", "dryrun"],
+        ["-edryrun"],
+        ["-Fpe", "dryrun"],
+        ["--exec", "dryrun"],
+        ["--executo=dryrun"],
+        ["--executor", "dryrun", "summary"],
+        ["--executor=dryrun"],
+        ["--executor=local", "dryrun"],
         ["-Clr=n"],
         ["--nolock", "--notemp"],
         ["--no-hooks"],
@@ -92,7 +100,7 @@ def test_a_profile_that_is_not_there(tmp_path, monkeypatch):
 )
 def test_a_dry_run_is_what_snakemake_takes_for_one(arguments):
     taken, _ = get_argument_parser().parse_known_args(arguments)
-    assert is_dry(arguments) == taken.dryrun
+    assert is_dry(arguments) == (taken.dryrun or taken.executor == "dryrun")
 
 
 def test_options_of_one_letter_without_a_value_are_those_of_snakemake():

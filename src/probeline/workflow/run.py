@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,7 @@ from probeline.workflow.states import RUN_LOCK, forget_finished, snakemake_locks
 
 # Cut short, or among other options of one letter that take no value.
 _DRY = re.compile(r"--dry(-|-?ru?n?)|-[DFSafhklptv]*n.*")
+_DRY_EXECUTOR = re.compile(r"(--exec(u(t(or?)?)?)?=|-[DFSafhklptv]*e=?)dryrun")
 
 
 def snakefile() -> Path:
@@ -131,7 +133,9 @@ def run_workflow(folder: Path, arguments: Sequence[str]) -> int:
 
 def is_dry(arguments: Iterable[str]) -> bool:
     """Whether Snakemake is only to say what it would do."""
-    return any(map(_DRY.fullmatch, arguments))
+    words = list(arguments)
+    pairs = [f"{one}={other}" for one, other in pairwise(words)]
+    return any(map(_DRY.fullmatch, words)) or any(map(_DRY_EXECUTOR.fullmatch, [*words, *pairs]))
 
 
 def _tell_shared_from_future(folder: Path) -> None:
