@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sentinels
 import snake
 import tiny_project
 from filelock import FileLock
@@ -25,9 +26,15 @@ def run_once(shared: Path, name: str, build: Callable[[Path], object]) -> Path:
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():
             build(folder)
-            snake.run(folder)
-            done.touch()
+            printed = snake.run(folder, **sentinels.SECRETS)
+            done.write_text(printed, encoding="utf-8")
     return folder
+
+
+def assert_kept(folder: Path) -> None:
+    """The run that `run_once` made of a folder wrote and printed no secret of the environment."""
+    assert sentinels.written(folder) == []
+    assert sentinels.printed(Path(f"{folder}.done").read_text(encoding="utf-8")) == []
 
 
 def edited_stages(folder: Path, tmp_path: Path, config: dict) -> Callable[..., dict[str, int]]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import snake
 import tiny_project
-from fixtures import edited_stages, run_once
+from fixtures import assert_kept, edited_stages, run_once
 from rerun_table import PAIR, TABLES
 from tiny_language_models import build_causal
 from tiny_project import DATASET, MODEL, TASK, edited
@@ -121,6 +121,10 @@ def test_a_model_tuned_on_one_dataset_runs_on_another(compared, tmp_path):
 def tail_of_pair() -> dict[str, int]:
     """A pair's jobs without a baseline."""
     return {stage: count for stage, count in OF_PAIR.items() if stage != "sentence_embedding"}
+
+
+def test_no_secret_is_written_or_printed(compared):
+    assert_kept(compared)
 
 
 def test_every_method_is_in_the_summary(compared):

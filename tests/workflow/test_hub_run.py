@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sentinels
 import snake
 import tiny_project
 from hub_models import LAYERS, publish
@@ -100,13 +101,20 @@ def finished(tmp_path_factory) -> tuple[Path, Hub]:
         repos[repo] = Repo.of_folder(published / repo)
     tiny_project.write_config(folder / "config.yaml", CONFIG)
     with local_hub(repos) as hub:
-        env = hub.environment(folder / "home")
-        snake.run(folder, *PINS, **env)
+        env = hub.environment(folder / "home") | sentinels.SECRETS
+        printed = snake.run(folder, *PINS, **env)
         asked = len(hub.requests)
         assert asked > 0
-        snake.run(folder, **env)
+        printed += snake.run(folder, **env)
         assert hub.requests[asked:] == []
+    assert sentinels.printed(printed) == []
     return folder, hub
+
+
+def test_no_secret_is_written(finished):
+    """Not even the hub's token, by which models and data were fetched."""
+    folder, _ = finished
+    assert sentinels.written(folder) == []
 
 
 def test_fetching_beforehand_is_the_same(finished, tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import snake
 import tiny_project
-from fixtures import run_once
+from fixtures import assert_kept, run_once
 from rerun_table import TABLES
 from rich.console import Console
 from tiny_project import DATASET, MODEL, TASK, edited
@@ -120,6 +120,10 @@ def test_an_edit_runs_exactly_what_depends_on_it(labelled, tmp_path, name):
     path = tiny_project.write_config(tmp_path / "edited.yaml", edited(*changes, base=CONFIG))
     found = snake.stages(snake.planned(labelled, "--configfile", path))
     assert found == dict(sorted(expected.items()))
+
+
+def test_no_secret_is_written_or_printed(labelled):
+    assert_kept(labelled)
 
 
 def test_the_summary_has_each_seed_and_the_mean_of_each_kind_of_embeddings(labelled):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import snake
 import tiny_project
-from fixtures import edited_stages, run_once
+from fixtures import assert_kept, edited_stages, run_once
 from rerun_table import ALL, TABLES
 from rich.console import Console
 from tiny_project import DATASET, MODEL, TASK, edited
@@ -214,6 +214,10 @@ def test_the_folder_of_a_reranker_is_whole(reranked):
     assert manifest["label_texts"]["food"] == ["a dinner"]
     report = json.loads((folder.parents[1] / "report" / "1.json").read_text(encoding="utf-8"))
     assert report["test"]["texts"] == 30
+
+
+def test_no_secret_is_written_or_printed(reranked):
+    assert_kept(reranked)
 
 
 def test_the_report_builds(reranked):

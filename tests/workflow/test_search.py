@@ -9,7 +9,7 @@ import pytest
 import snake
 import tiny_project
 import yaml
-from fixtures import edited_stages, run_once
+from fixtures import assert_kept, edited_stages, run_once
 from tiny_project import DATASET, MODEL, TASK, edited
 
 CONFIG = edited(
@@ -72,6 +72,10 @@ EDITS = {
 def test_an_edit_runs_exactly_what_depends_on_it(variant, name):
     changes, expected = EDITS[name]
     assert variant(*changes) == dict(sorted(expected.items()))
+
+
+def test_no_secret_is_written_or_printed(searched):
+    assert_kept(searched)
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)

@@ -6,20 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+import sentinels
 import snake
 import tiny_project
+from fixtures import assert_kept
 from tiny_project import DATASET, MODEL, edited, sentences, write_csv
 
 # A shell would make the file `touched`, and a glob find other files.
 FOLDER = "a $(touch touched); `touch touched` 'b' \"c\" & é"
 FILE = "no tes; $(touch touched) `touch touched` [a-z]'.csv"
-SECRETS = {
-    "HF_TOKEN": "hf_SENTINELtokenOfTheHub",
-    "HUGGING_FACE_HUB_TOKEN": "hf_SENTINELolderNameOfIt",
-    "WANDB_API_KEY": "SENTINELkeyOfWandb",
-    "AWS_SECRET_ACCESS_KEY": "SENTINELkeyOfAws",
-    "HTTPS_PROXY": "http://user:SENTINELpassword@127.0.0.1:9",
-}
 SCRIPT = "<script>alert('SENTINEL')</script>"
 CARD = f"results/cards/{DATASET}.md"
 PROBE = f"results/probes/{DATASET}/label/{MODEL}/hidden.mean.01.h5"
@@ -35,9 +30,9 @@ def ran(tmp_path_factory, tiny_model) -> tuple[Path, str]:
     write_csv(folder / FILE, [(f"{text} {SCRIPT}", label) for text, label in rows])
     config = edited((f"datasets.{DATASET}.path", FILE))
     tiny_project.write_config(folder / "config.yaml", config)
-    printed = snake.run(folder, "-n", CARD, PROBE, **SECRETS)
-    printed += snake.run(folder, CARD, PROBE, **SECRETS)
-    printed += snake.run(folder, CARD, PROBE, "--report", "report.html", **SECRETS)
+    printed = snake.run(folder, "-n", CARD, PROBE, **sentinels.SECRETS)
+    printed += snake.run(folder, CARD, PROBE, **sentinels.SECRETS)
+    printed += snake.run(folder, CARD, PROBE, "--report", "report.html", **sentinels.SECRETS)
     return folder, printed
 
 
@@ -50,15 +45,15 @@ def test_what_stands_in_names_is_no_command(ran):
 
 def test_no_secret_is_written_or_printed(ran):
     folder, printed = ran
-    secrets = [value.encode() for value in SECRETS.values()] + [b"SENTINELpassword"]
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    parts = {part for path in files for part in path.parts}
     # Of every kind that a run writes.
-    parts = {part for path in files for part in path.relative_to(folder).parts}
     assert {"report.html", "logs", "results", "metadata"} <= parts
-    for path in files:
-        content = path.read_bytes()
-        assert [secret for secret in secrets if secret in content] == [], path
-    assert not [secret for secret in secrets if secret in printed.encode()]
+    assert sentinels.written(folder) == [] == sentinels.printed(printed)
+
+
+def test_no_secret_is_written_or_printed_by_a_whole_run(finished):
+    assert_kept(finished)
 
 
 def test_no_text_becomes_html(ran):
