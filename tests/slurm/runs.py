@@ -24,9 +24,9 @@ QUICK = [
 ]
 
 
-def environment(cluster: Cluster) -> dict[str, str]:
+def environment(cluster: Cluster, **more: str) -> dict[str, str]:
     """Of a user of the cluster: the repository's library, and this environment's programs."""
-    found = snake.environment(**cluster.environment)
+    found = snake.environment(**cluster.environment, **more)
     found["PATH"] = f"{Path(sys.executable).parent}:{found['PATH']}"
     paths = [str(snake.ROOT / "src"), found.get("PYTHONPATH")]
     found["PYTHONPATH"] = ":".join(filter(None, paths))
@@ -38,9 +38,12 @@ def _hear_interrupts() -> None:
 
 
 class Run:
-    """Snakemake at work in a folder, its output in `run.log` there; a context manager."""
+    """Snakemake at work in a folder, its output in `run.log` there; a context manager.
 
-    def __init__(self, cluster: Cluster, folder: Path, *arguments: str | Path):
+    `env` are variables that its environment has besides.
+    """
+
+    def __init__(self, cluster: Cluster, folder: Path, *arguments: str | Path, **env: str):
         self.cluster, self.folder = cluster, folder
         self._log = folder / "run.log"
         command = [sys.executable, "-m", "snakemake", *arguments, "-s", snake.SNAKEFILE]
@@ -50,7 +53,7 @@ class Run:
             self._process = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=folder,
-                env=environment(cluster),
+                env=environment(cluster, **env),
                 stdin=subprocess.DEVNULL,
                 stdout=handle,
                 stderr=subprocess.STDOUT,
@@ -95,9 +98,9 @@ class Run:
         return found
 
 
-def finished(cluster: Cluster, folder: Path, *arguments: str | Path) -> str:
+def finished(cluster: Cluster, folder: Path, *arguments: str | Path, **env: str) -> str:
     """Run to the end, which must be a good one; returns what was printed."""
-    with Run(cluster, folder, *arguments) as run:
+    with Run(cluster, folder, *arguments, **env) as run:
         assert run.wait() == 0, run.printed + snake.logged_errors(folder)
         return run.printed
 
