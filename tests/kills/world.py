@@ -150,7 +150,7 @@ def largest_file(folder: Path, job: Job) -> int:
 def check_same(found: Path, expected: Path, when: object = "") -> None:
     """Two folders have the same results, hidden leftovers included, outside timing fields."""
     ours, theirs = _results(found), _results(expected)
-    assert set(ours) == set(theirs), when
+    assert set(ours) == set(theirs), f"{when}: {sorted(set(ours) ^ set(theirs))}"
     for name, path in theirs.items():
         same = ours[name].read_bytes() == path.read_bytes()
         assert same or content(ours[name]) == content(path), f"{when}: {name} differs"

@@ -83,6 +83,8 @@ def test_a_job_that_is_cancelled_is_tried_again(cluster, project):
 def test_a_job_that_is_cancelled_for_good_is_named(cluster, project):
     with Run(cluster, project, TEXTS, "--retries", "0") as run:
         (job,) = run.until(cluster.running)
+        # Its own Snakemake has told of it by then.
+        run.until(lambda: processes(job, "texts"))
         cluster.call("scancel", str(job))
         assert run.wait() == 1
         (line,) = run.lines

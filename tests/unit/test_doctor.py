@@ -294,7 +294,7 @@ def test_foreign(folder):
     reasons = {f.path: f.reason for f in report.findings}
     assert reasons == {
         SCORES: "made by rule classifier, for another configuration",
-        "results/thesis.txt": "not made by this workflow, or by a version that kept no records",
+        "results/thesis.txt": "no rule of this configuration makes it, no record says which did",
     }
 
 
@@ -573,10 +573,10 @@ def test_what_is_printed(folder):
     lines = printed(examine(folder, plan), plan, ["--configfile", "a b.yaml"])
     assert lines[0].startswith(f"damaged    {SHARD}: ")
     assert f"damaged    {TABLE}: not the bytes that were written (checksum)" in lines
-    assert "foreign    results/my thesis.txt: not made by this workflow" in lines[2]
+    assert "foreign    results/my thesis.txt: no rule of this configuration makes it" in lines[2]
     assert lines[3:6] == [
         "to mend:",
-        f"  rm -r '{folder}/results/my thesis.txt'",
+        f"  rm -r '{folder}/results/my thesis.txt'  # if nothing is to use them again",
         f"  probeline run --directory {folder} --configfile 'a b.yaml' --forcerun {SHARD} {TABLE}",
     ]
     assert lines[6].endswith("2 damaged, 1 foreign")

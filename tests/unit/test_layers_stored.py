@@ -82,5 +82,5 @@ def test_the_nearest_examples_are_found_by_one_model(plan):
 def test_a_reranking_of_embeddings_needs_them(plan):
     lrsl = {"sources": ["sentence-embedding"], "embedder": "./two"}
     line = problem(plan, "two", **extract(0, 1), lrsl=lrsl)
-    assert "sentence-embedding (lrsl.sources) reads the last layer, 2; store it" in line
+    assert "sentence-embedding (lrsl.sources) reads the last layer; add 2" in line
     assert plan("two", **extract(0, 2), lrsl=lrsl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -133,6 +134,24 @@ def test_a_killed_worker_goes_on_as_if_it_had_not_been(tmp_path, number):
     assert work(study, counting, SPACE, 15) == list(range(15))
     assert calls == list(range(number, 15))
     pd.testing.assert_frame_equal(trials_table(study), trials_table(whole))
+
+
+def test_a_kill_while_the_journal_is_unlocked_leaves_no_file(journal, monkeypatch):
+    """The lock is a link that is removed, not renamed first: a kill may come between two steps."""
+    open_study(journal, SETTINGS)
+    names = []
+    for step in ("rename", "replace", "unlink", "remove"):
+        do = getattr(os, step)
+
+        def told(path, *more, do=do, step=step, **keys):
+            if str(path).startswith(str(journal)):
+                names.append(step)
+            return do(path, *more, **keys)
+
+        monkeypatch.setattr(os, step, told)
+    open_study(journal, SETTINGS)
+    assert set(names) == {"unlink"}
+    assert [path.name for path in journal.parent.iterdir()] == [journal.name]
 
 
 def test_killed_after_any_line_of_the_journal(tmp_path, monkeypatch):

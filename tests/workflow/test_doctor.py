@@ -72,7 +72,7 @@ def test_damage_is_mended_by_the_commands_that_are_printed(copied):
     assert lines[-1].endswith("3 damaged, 1 incomplete, 1 foreign")
 
     for command in lines[lines.index("to mend:") + 1 : -1]:
-        name, *arguments = shlex.split(command)
+        name, *arguments = shlex.split(command, comments=True)
         if name == "probeline":
             done = probeline(copied, *arguments)
             assert done.returncode == 0, done.stderr + snake.logged_errors(copied)

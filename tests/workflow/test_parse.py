@@ -287,12 +287,12 @@ def test_what_reads_the_last_layer_needs_it_stored(project):
     tiny_project.write_config(project / "config.yaml", edited(*changes))
     (line,) = refused(project)
     assert line.startswith(
-        "models.tiny: extract.layers: zero-shot (baselines) reads the last layer, 2; "
+        "models.tiny: extract.layers: zero-shot (baselines) reads the last layer; add 2, or leave "
     )
     lrsl = {"sources": ["sentence-embedding"], "embedder": "./model"}
     tiny_project.write_config(project / "config.yaml", edited(changes[0], ("lrsl", lrsl)))
     (line,) = refused(project)
-    assert "sentence-embedding (lrsl.sources) reads the last layer, 2" in line
+    assert "sentence-embedding (lrsl.sources) reads the last layer; add 2" in line
 
 
 def test_an_embedding_that_nobody_asked_for_is_left_out_without_the_last_layer(project):

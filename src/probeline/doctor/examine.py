@@ -221,7 +221,7 @@ class _Look:
     def _foreign(self, name: str) -> str:
         written = self._records.get(name)
         if written is None:
-            return "not made by this workflow, or by a version that kept no records"
+            return "no rule of this configuration makes it, no record says which did"
         return f"made by rule {written.rule}, for another configuration"
 
     def _damaged(self, name: str, output: str | None, damage: str) -> Finding:

@@ -13,6 +13,7 @@ from probeline.doctor.findings import (
     DAMAGED,
     DELETE,
     FORCE,
+    FOREIGN,
     KINDS,
     RUN,
     UNLOCK,
@@ -59,10 +60,15 @@ def mending(report: Report, outputs: dict[str, Output], arguments: Sequence[str]
     commands = []
     damaged = [finding.path for finding in wanted[FORCE] if finding.kind == DAMAGED]
     cached = [_elsewhere(report.folder, path) for path in damaged]
-    delete = [str(report.folder / target) for target in _topmost(f.target for f in wanted[DELETE])]
+    foreign = [f.target for f in wanted[DELETE] if f.kind == FOREIGN]
+    rest = _topmost(f.target for f in wanted[DELETE] if f.target not in foreign)
+    delete = [str(report.folder / target) for target in rest]
     delete += [path for path in dict.fromkeys(cached) if path]
     if delete:
         commands.append(shlex.join(["rm", "-r", *delete]))
+    if foreign:
+        paths = [str(report.folder / target) for target in _topmost(foreign)]
+        commands.append(f"{shlex.join(['rm', '-r', *paths])}  # if nothing is to use them again")
     run = ["probeline", "run"]
     run += [] if report.folder == Path() else ["--directory", str(report.folder)]
     run += arguments

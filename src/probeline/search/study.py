@@ -80,12 +80,26 @@ def load_study(journal: str | os.PathLike, name: str) -> optuna.study.Study:
         raise ProbelineError(f"{journal}: holds no study {name}; run the search again") from None
 
 
+class _Lock(JournalFileSymlinkLock):
+    """Optuna's lock, given up in one step.
+
+    Optuna gives the link another name and then removes that: a process that is killed in between
+    leaves it for ever.
+    """
+
+    def release(self) -> None:
+        try:
+            Path(self._lock_file).unlink()
+        except OSError:
+            raise RuntimeError(f"{self._lock_file}: not locked any more") from None
+
+
 def _storage(journal: str | os.PathLike) -> JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The lock is a link to this path: a relative one would lead nowhere, and the lock of a killed
     # process, known by the age of what it leads to, would never be taken from it.
     path = Path(journal).absolute()
-    lock = JournalFileSymlinkLock(str(path))
+    lock = _Lock(str(path))
     backend = JournalFileBackend(str(path), lock)
     lock.acquire()
     try:

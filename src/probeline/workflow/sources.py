@@ -144,8 +144,8 @@ class Sources:
                 if not neighbour and (icl.neighbours or not self.config.chosen(icl.models, model)):
                     continue
             raise ProbelineError(
-                f"extract.layers: {reader} ({'.'.join(path)}) reads the last layer, {last}; store "
-                "it, or leave that out"
+                f"extract.layers: {reader} ({'.'.join(path)}) reads the last layer; add {last}, or "
+                f"leave {reader} out there"
             )
 
     def _check_model(self, model: str) -> None:
