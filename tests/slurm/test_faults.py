@@ -82,20 +82,19 @@ def test_a_job_that_is_cancelled_is_tried_again(cluster, project):
 @pytest.mark.slurm_long
 def test_a_job_that_is_cancelled_for_good_is_named(cluster, project):
     with Run(cluster, project, TEXTS, "--retries", "0") as run:
-        (job,) = run.until(cluster.running)
         # Its own Snakemake has told of it by then.
-        run.until(lambda: processes(job, "texts"))
-        cluster.call("scancel", str(job))
+        cluster.call("scancel", str(hang(run, cluster)))
         assert run.wait() == 1
         (line,) = run.lines
     assert states(cluster, project) == ["CANCELLED"]
     assert line.startswith("probeline: texts (dataset=notes): cancelled, by scancel or by an admin")
 
 
-def hang(run: Run, cluster: Cluster) -> None:
-    """Stop the one job's script, which then neither ends nor fails."""
+def hang(run: Run, cluster: Cluster) -> int:
+    """Stop the one job's script, which then neither ends nor fails; return the job's number."""
     (job,) = run.until(cluster.running)
     stop(run.until(lambda: processes(job, "dataset")))
+    return job
 
 
 @pytest.mark.slurm_long
