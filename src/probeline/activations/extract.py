@@ -19,13 +19,7 @@ from probeline.activations.batching import Tokens, padded, tokenize
 from probeline.activations.block import Block
 from probeline.activations.hooks import Key, Watch
 from probeline.activations.join import write_lengths
-from probeline.activations.names import (
-    Layers,
-    chosen_layers,
-    layers_of,
-    parse_name,
-    shard_names,
-)
+from probeline.activations.names import Layers, layers_of, parse_name, shard_names
 from probeline.activations.parts import Part
 from probeline.activations.progress import Progress
 from probeline.activations.shards import STORAGE
@@ -217,11 +211,7 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int, part: Part | None
     return Plan(
         widths=widths,
         poolings=list(dict.fromkeys(pooling for _, pooling, _ in parsed)),
-        keys=[
-            (representation, layer)
-            for representation in dict.fromkeys(representation for representation, _, _ in parsed)
-            for layer in chosen_layers(model.shape, representation, layers)
-        ],
+        keys=list(dict.fromkeys((representation, layer) for representation, _, layer in parsed)),
         storage_dtype=options["storage_dtype"],
         rows=stop - first,
         block=block,

@@ -61,7 +61,7 @@ def mending(report: Report, outputs: dict[str, Output], arguments: Sequence[str]
     damaged = [finding.path for finding in wanted[FORCE] if finding.kind == DAMAGED]
     cached = [_elsewhere(report.folder, path) for path in damaged]
     foreign = [f.target for f in wanted[DELETE] if f.kind == FOREIGN]
-    rest = _topmost(f.target for f in wanted[DELETE] if f.target not in foreign)
+    rest = _topmost(f.target for f in wanted[DELETE] if f.kind != FOREIGN)
     delete = [str(report.folder / target) for target in rest]
     delete += [path for path in dict.fromkeys(cached) if path]
     if delete:
