@@ -28,7 +28,8 @@ def started(folder: Path) -> int:
 
 
 def begin(folder: Path) -> subprocess.Popen:
-    line = [sys.executable, "-m", "probeline.cli", "run", "--directory", folder, "--cores", "1"]
+    # As many threads as what it is compared with: the bits of a pass may depend on it.
+    line = [sys.executable, "-m", "probeline.cli", "run", "--directory", folder, "--cores", "2"]
     with (folder / "printed.txt").open("a") as printed:
         return subprocess.Popen(
             line,

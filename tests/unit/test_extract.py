@@ -307,8 +307,8 @@ def test_the_disk_of_the_results_is_looked_at_too(bert, data, tmp_path):
         ({"representations": ["decoder-ffn"]}, "no encoder-decoder"),
         ({"poolings": []}, "at least one representation, pooling and layer"),
         ({"layers": []}, "at least one representation, pooling and layer"),
-        ({"layers": [1, 9]}, "layer 9 is not one of the model's, 0 to 3"),
-        ({"layers": "last"}, "layer 'last' is not one of the model's, 0 to 3"),
+        ({"layers": [1, 9]}, "extract.layers: 9 is out of range; the model has layers 0 to 3"),
+        ({"layers": "last"}, "extract.layers: 'last' is out of range; the model has layers 0 to 3"),
     ],
 )
 def test_bad_options(bert, data, tmp_path, options, words):

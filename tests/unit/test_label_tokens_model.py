@@ -252,7 +252,11 @@ def test_saved_and_loaded(kind, tmp_path):
     loaded, found = auto.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(found.values())
     assert type(loaded) is type(model)
-    assert torch.equal(loaded(**batch(words)).logits, model(**batch(words)).logits)
+    weights = model.state_dict()
+    assert loaded.state_dict().keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
+    # Not to the bit: how some CPUs add up depends on where in memory the weights lie.
+    torch.testing.assert_close(loaded(**batch(words)).logits, model(**batch(words)).logits)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["id2label"] == dict(zip("012", LABELS, strict=True))
     assert config["label_tokens"] == [f"[label:{label}]" for label in LABELS]

@@ -24,6 +24,7 @@ SHAPES = {
 def plan(tmp_path, monkeypatch):
     """Return the plan of some of the models on one dataset."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PROBELINE_DATA_ROOT", raising=False)
     (tmp_path / "notes.csv").write_text("text,label\n" + "a text,a\nanother,b\n" * 50)
     for name, shape in SHAPES.items():
         (tmp_path / name).mkdir()

@@ -46,7 +46,7 @@ class Batch:
     Attributes
     ----------
     rows : ndarray of int64, shape (B,)
-        Which of the tokenized texts these are.
+        Which texts these are.
     lengths : list of int
         Real tokens of each row.
     inputs : dict of str to torch.Tensor, as `inputs_of` makes them
@@ -138,8 +138,12 @@ def _right_padded(parts: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
     return rows
 
 
-def padded(model: LoadedModel, tokens: Tokens, budget: int | None = None) -> Iterator[Batch]:
+def padded(
+    model: LoadedModel, tokens: Tokens, budget: int | None = None, first: int = 0
+) -> Iterator[Batch]:
     """Yield `tokens` as padded batches on the model's device, longest first.
+
+    Their rows are counted from `first`.
 
     Padding is always on the right, whatever side the tokenizer prefers: position numbers that a
     model counts from the left are then right without being told.
@@ -149,7 +153,7 @@ def padded(model: LoadedModel, tokens: Tokens, budget: int | None = None) -> Ite
         counts = [int(lengths[row]) for row in rows]
         inputs = inputs_of(tokens, rows, model.pad_id)
         inputs = {name: value.to(model.device) for name, value in inputs.items()}
-        yield Batch(np.asarray(rows), counts, inputs)
+        yield Batch(first + np.asarray(rows), counts, inputs)
 
 
 def _check(model: LoadedModel, ids: list[list[int]], row: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,11 @@ class _Flight:
             self._event = torch.cuda.Event()
             self._event.record()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the values are in the host's memory already."""
+        return self._joined is None
+
     def largest(self) -> dict[str, float]:
         """The largest size of a value, by shard; waits for it."""
         if self._event is not None:
@@ -74,8 +80,8 @@ def _pinned(values: torch.Tensor) -> torch.Tensor:
 
 
 class Block:
-    """Memory of two blocks, (block rows, width) of the storage dtype for each shard of each: one
-    is filled while the other may still be on its way to the disk.
+    """Memory of two blocks, of the storage dtype for each shard of each: one is filled while the
+    other may still be filled, too, or be on its way to the disk.
 
     Parameters
     ----------
@@ -90,78 +96,65 @@ class Block:
         self._where = where
         self._dtype = dtype
         self._half = plan.storage_dtype == "float16"
-        self._stored = torch.float16 if self._half else torch.float32
-        self._poolings = plan.poolings
-        self._filled, self._free = (
-            {
-                name: torch.empty((plan.block, width), dtype=self._stored)
-                for name, width in plan.widths.items()
-            }
-            for _ in range(2)
-        )
-        self._names: dict[tuple[str, int, str], str] = {}
+        self.stored = torch.float16 if self._half else torch.float32
+        self.poolings = plan.poolings
+        self._values = {
+            name: torch.empty((2 * plan.block, width), dtype=self.stored)
+            for name, width in plan.widths.items()
+        }
+        self.names: dict[tuple[str, int, str], str] = {}
         for name in plan.widths:
             representation, pooling, layer = parse_name(name)
-            self._names[representation, layer, pooling] = name
-        self._pending: dict[str, torch.Tensor] = {}
-        self._ends: list[torch.Tensor] = []
-        self._flight: _Flight | None = None
-        self._rows = 0
-        self._start = 0
+            self.names[representation, layer, pooling] = name
+        self._collectors: list[BlockCollector] = []
+        self._size = plan.block
+        # The dataset row of the first row of each.
+        self._starts = [0, 0]
+        self._last = 1
 
-    def begin(self, start: int, stop: int) -> None:
-        """Begin the block of dataset rows `start` to `stop`; the one before stays as it is."""
-        self._start, self._rows = start, stop - start
-        self._pending, self._ends, self._flight = {}, [], None
-        self._filled, self._free = self._free, self._filled
+    def collector(self) -> BlockCollector:
+        """Make a collector that fills blocks; several may, from threads of their own, each with
+        batches of its own."""
+        self._collectors.append(BlockCollector(self))
+        return self._collectors[-1]
 
-    def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
-        """Pool one activation of the batch that is running; a sink of `Watch`."""
-        pooled = pooler.pool_all(values, self._poolings)
-        for pooling in self._poolings:
-            # At once, while they are in the cache. NaN and infinity come through as such, so that
-            # one pair of numbers per tensor tells all.
-            self._ends += pooled[pooling].aminmax()
-            self._pending[self._names[(*key, pooling)]] = pooled[pooling].to(self._stored)
+    def begin(self, start: int, stop: int) -> slice:
+        """Begin the block of dataset rows `start` to `stop`, where the block before the last was.
 
-    def add(self, rows: np.ndarray) -> None:
-        """Send the finished batch on its way into place; `rows` are its rows within the block.
+        Returns
+        -------
+        slice
+            Where its rows are among those of both: what `add` and `parts` are given.
+        """
+        self._last = 1 - self._last
+        self._starts[self._last] = start
+        place = self._last * self._size
+        return slice(place, place + stop - start)
 
-        On an accelerator the copy to the host goes on while the next batch is computed.
+    def parts(self, place: slice) -> dict[str, np.ndarray]:
+        """A block's rows of each shard, by file name: (rows, width), C order; kept until the next
+        block but one is begun.
 
         Raises
         ------
         ProbelineError
-            If a value of the batch before is NaN or infinite, or too large for float16 storage, or
-            if the forward pass has not shown every layer.
+            As a collector's `add`, of the last batch.
         """
-        self._land()
-        missing = [name for name in self._filled if name not in self._pending]
+        for collector in self._collectors:
+            collector.land()
+        return {name: values[place].numpy() for name, values in self._values.items()}
+
+    def check(self, found: Mapping[str, object]) -> None:
+        """Refuse a batch for which the forward pass has not shown every layer."""
+        missing = [name for name in self._values if name not in found]
         if missing:
             raise ProbelineError(
                 f"{self._where}: its forward pass shows nothing for {missing[0]}: the model's code "
                 "leaves that layer out or calls it in another way; choose other representations"
             )
-        self._flight = _Flight(rows, self._pending, self._ends)
-        self._pending, self._ends = {}, []
 
-    def parts(self) -> dict[str, np.ndarray]:
-        """The block's rows of each shard, by file name: (rows, width), C order; kept until the
-        next block but one is begun.
-
-        Raises
-        ------
-        ProbelineError
-            As `add`, of the last batch.
-        """
-        self._land()
-        return {name: values[: self._rows].numpy() for name, values in self._filled.items()}
-
-    def _land(self) -> None:
-        """Put the batch that is on its way into place."""
-        flight, self._flight = self._flight, None
-        if flight is None:
-            return
+    def place(self, flight: _Flight) -> None:
+        """Put the values of a batch at the rows that are theirs."""
         limit = _TOO_LARGE if self._half else math.inf
         largest, values = flight.largest(), flight.landed()
         for name, size in largest.items():
@@ -170,12 +163,13 @@ class Block:
                 self._refuse(name, flight.rows, values[name], size)
         rows = torch.from_numpy(flight.rows)
         for name, part in values.items():
-            self._filled[name][rows] = part
+            self._values[name][rows] = part
 
     def _refuse(self, name: str, rows: np.ndarray, values: torch.Tensor, largest: float) -> None:
         representation, pooling, layer = parse_name(name)
         broken = values.isnan() if math.isnan(largest) else ~values.isfinite()
-        row = self._start + int(rows[int(broken.any(1).nonzero()[0])])
+        half, row = divmod(int(rows[int(broken.any(1).nonzero()[0])]), self._size)
+        row += self._starts[half]
         if math.isfinite(largest):
             raise ProbelineError(
                 f"{name}: row {row} has a value too large for float16 ({largest:.6g} is seen, "
@@ -185,3 +179,49 @@ class Block:
             f"{self._where}: NaN or infinite value in row {row}, '{representation}' layer "
             f"{layer} ({pooling}); {_advice(self._dtype)}"
         )
+
+
+class BlockCollector:
+    """Takes the activations of one batch at a time into a block."""
+
+    def __init__(self, block: Block):
+        self._block = block
+        self._pending: dict[str, torch.Tensor] = {}
+        self._ends: list[torch.Tensor] = []
+        self._flight: _Flight | None = None
+
+    def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
+        """Pool one activation of the batch that is running; a sink of `Watch`."""
+        pooled = pooler.pool_all(values, self._block.poolings)
+        for pooling in self._block.poolings:
+            # At once, while they are in the cache. NaN and infinity come through as such, so that
+            # one pair of numbers per tensor tells all.
+            self._ends += pooled[pooling].aminmax()
+            name = self._block.names[(*key, pooling)]
+            self._pending[name] = pooled[pooling].to(self._block.stored)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Send the finished batch on its way into place; `rows` are its rows among those of both
+        blocks.
+
+        On an accelerator the copy to the host goes on while the next batch is computed.
+
+        Raises
+        ------
+        ProbelineError
+            If a value of the batch, or on an accelerator of the one before, is NaN or infinite, or
+            too large for float16 storage, or if the forward pass has not shown every layer.
+        """
+        self.land()
+        pending, ends = self._pending, self._ends
+        self._pending, self._ends = {}, []
+        self._block.check(pending)
+        self._flight = _Flight(rows, pending, ends)
+        if self._flight.is_here:
+            self.land()
+
+    def land(self) -> None:
+        """Put the batch that is on its way, if any, into place."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._block.place(flight)

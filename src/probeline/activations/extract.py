@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import transformers
 
 from probeline import versions
 from probeline.activations.ahead import ahead
-from probeline.activations.batching import Tokens, padded, tokenize
+from probeline.activations.batching import Batch, Tokens, padded, tokenize
 from probeline.activations.block import Block
-from probeline.activations.hooks import Key, Watch
+from probeline.activations.hooks import Key
 from probeline.activations.join import write_lengths
-from probeline.activations.names import Layers, layers_of, parse_name, shard_names
+from probeline.activations.names import check_layers, parse_name, shard_names
 from probeline.activations.parts import Part
+from probeline.activations.passes import Passes
 from probeline.activations.progress import Progress
 from probeline.activations.shards import STORAGE
 from probeline.activations.state import State, settings_hash
@@ -30,7 +31,6 @@ from probeline.data.store import Texts, read_texts
 from probeline.errors import ProbelineError, one_of
 from probeline.files import write_json
 from probeline.models.load import LoadedModel, load_model
-from probeline.models.reference import ModelShape
 from probeline.models.weights import files_hash
 
 logger = logging.getLogger(__name__)
@@ -196,8 +196,9 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int, part: Part | None
     """
     if options["storage_dtype"] not in STORAGE:
         raise ProbelineError(f"storage_dtype {one_of(options['storage_dtype'], STORAGE)}")
-    layers = _asked_layers(model.shape, options)
-    names = shard_names(model.shape, options["representations"], options["poolings"], layers)
+    representations, layers = options["representations"], options.get("layers", "all")
+    check_layers(model.shape, representations, layers, "extract.layers")
+    names = shard_names(model.shape, representations, options["poolings"], layers)
     if not names:
         raise ProbelineError("extract: needs at least one representation, pooling and layer")
     parsed = [parse_name(name) for name in names]
@@ -219,20 +220,6 @@ def make_plan(model: LoadedModel, options: Mapping, rows: int, part: Part | None
     )
 
 
-def _asked_layers(shape: ModelShape, options: Mapping) -> Layers:
-    layers = options.get("layers", "all")
-    known = {n for r in options["representations"] for n in layers_of(shape, r)}
-    if layers == "all" or not known:
-        return layers
-    for layer in [layers] if isinstance(layers, str) else layers:
-        if layer not in known:
-            raise ProbelineError(
-                f"layer {layer!r} is not one of the model's, {min(known)} to {max(known)}; give "
-                "numbers of such, or 'all'"
-            )
-    return layers
-
-
 def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) -> None:
     """Compute and write the blocks that the state does not have yet."""
     ranges = plan.blocks
@@ -241,27 +228,44 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
         return
     block = Block(model.path, plan, model.dtype)
     progress = Progress(model.path, plan.rows, done=ranges[first][0] - plan.first)
-    with state, progress, Watch(model, plan.keys, block.take) as watch:
+    with state, progress, Passes(model, plan.keys, block.collector) as passes:
         began = time.perf_counter()
-        stream = ahead(_tokenized(model, dataset, ranges[first:]))
-        for number, (start, stop, tokens) in enumerate(stream, start=first):
-            block.begin(start, stop)
+        groups = _begun(model, state, block, ahead(_tokenized(model, dataset, ranges[first:])))
+        for number, (group, batches) in enumerate(passes.run(groups), start=first):
             count = 0
-            for batch in padded(model, tokens):
-                watch.run(batch)
-                block.add(batch.rows)
+            for batch in batches:
                 progress.step(len(batch.rows))
                 count += 1
-            parts = block.parts()
+            parts = block.parts(group.place)
             seconds, began = time.perf_counter() - began, time.perf_counter()
             entry = {
                 "block": number,
-                "texts": stop - start,
-                "tokens": int(tokens.lengths.sum()),
+                "texts": group.stop - group.start,
+                "tokens": int(group.tokens.lengths.sum()),
                 "batches": count,
                 "seconds": round(seconds, 4),
             }
-            state.save(start - plan.first, parts, tokens.before, entry)
+            state.save(group.start - plan.first, parts, group.tokens.before, entry)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A block under way: its texts, and where its values are among those of two blocks."""
+
+    start: int
+    stop: int
+    tokens: Tokens
+    place: slice
+
+
+def _begun(
+    model: LoadedModel, state: State, block: Block, stream: Iterable[tuple[int, int, Tokens]]
+) -> Iterator[tuple[_Begun, Iterator[Batch]]]:
+    for start, stop, tokens in stream:
+        # What was saved last has its values where this block's will be.
+        state.settle()
+        place = block.begin(start, stop)
+        yield _Begun(start, stop, tokens, place), padded(model, tokens, first=place.start)
 
 
 def _tokenized(

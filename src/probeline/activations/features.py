@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from probeline.activations.ahead import ahead
 from probeline.activations.batching import Tokens, padded, tokenize
-from probeline.activations.hooks import Key, Watch
+from probeline.activations.hooks import Key
 from probeline.activations.names import POOLINGS
+from probeline.activations.passes import Passes
 from probeline.activations.pooling import Pooler
 from probeline.errors import ProbelineError, one_of
 from probeline.models.load import LoadedModel
@@ -57,24 +58,36 @@ def pooled_features(
     result = np.zeros((len(texts), sum(len(columns) for *_, columns in wanted)), dtype=np.float32)
     if not places or not len(texts):
         return result
-    collected: list[tuple[slice, torch.Tensor]] = []
-
-    def sink(key: Key, values: torch.Tensor, pooler: Pooler) -> None:
-        pooled: dict[str, torch.Tensor] = {}
-        for pooling, columns, place in places[key]:
-            if pooling not in pooled:
-                pooled[pooling] = pooler.pool(values, pooling)
-            collected.append((place, pooled[pooling][:, columns]))
-
-    with Watch(model, places, sink) as watch:
-        for start, stop, tokens in ahead(_tokenized(model, texts, pairs)):
-            for batch in padded(model, tokens, batch_tokens):
-                watch.run(batch)
-                for place, part in collected:
-                    result[start + batch.rows, place] = part.cpu().numpy()
-                collected.clear()
+    with Passes(model, places, lambda: _Columns(places, result)) as passes:
+        chunks = (
+            ((start, stop), padded(model, tokens, batch_tokens, first=start))
+            for start, stop, tokens in ahead(_tokenized(model, texts, pairs))
+        )
+        for (start, stop), batches in passes.run(chunks):
+            for _ in batches:
+                pass
             _refuse_broken(model, result, start, stop)
     return result
+
+
+class _Columns:
+    """Takes the chosen neurons of one batch at a time into `result`."""
+
+    def __init__(self, places: Mapping[Key, list], result: np.ndarray):
+        self._places, self._result = places, result
+        self._taken: list[tuple[slice, torch.Tensor]] = []
+
+    def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
+        pooled: dict[str, torch.Tensor] = {}
+        for pooling, columns, place in self._places[key]:
+            if pooling not in pooled:
+                pooled[pooling] = pooler.pool(values, pooling)
+            self._taken.append((place, pooled[pooling][:, columns]))
+
+    def add(self, rows: np.ndarray) -> None:
+        for place, part in self._taken:
+            self._result[rows, place] = part.cpu().numpy()
+        self._taken.clear()
 
 
 def _tokenized(

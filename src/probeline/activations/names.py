@@ -67,6 +67,21 @@ def shard_name(shape: ModelShape, representation: str, pooling: str, layer: int)
     return f"{representation}.{pooling}.{layer:0{digits}d}.h5"
 
 
+def check_layers(
+    shape: ModelShape, representations: Iterable[str], layers: Layers, where: str
+) -> None:
+    """Raise ProbelineError, naming the option `where`, if one of `layers` is in none of these."""
+    known = {n for representation in representations for n in layers_of(shape, representation)}
+    if layers == "all" or not known:
+        return
+    for layer in [layers] if isinstance(layers, str) else layers:
+        if layer not in known:
+            raise ProbelineError(
+                f"{where}: {layer!r} is out of range; the model has layers {min(known)} to "
+                f"{max(known)}"
+            )
+
+
 def chosen_layers(shape: ModelShape, representation: str, layers: Layers) -> list[int]:
     """Return those of `layers` ("all", or numbers) that `representation` has, in order."""
     return [n for n in layers_of(shape, representation) if layers == "all" or n in layers]

@@ -177,6 +177,10 @@ class Config(Closed):
         """Return every (representation, pooling) that `extract` stores, in a fixed order."""
         return [(r, p) for r in self.extract.representations for p in self.extract.poolings]
 
+    def stores_layer(self, layer: int) -> bool:
+        """Whether `extract` stores this layer of the representations that have it."""
+        return self.extract.layers == "all" or layer in self.extract.layers
+
     def probed(self) -> list[Pair]:
         """Return every (representation, pooling) that is probed, `all` resolved, in fixed order."""
         chosen = {

@@ -186,8 +186,8 @@ class Artifacts(Searches):
 
     def embedding_shard(self, model: str) -> str | None:
         """File name of the mean-pooled last hidden state, None where it is not stored."""
-        last, layers = self.shapes[model].layers, self.config.extract.layers
-        stored = ("hidden", "mean") in self.config.stored() and (layers == "all" or last in layers)
+        last = self.shapes[model].layers
+        stored = ("hidden", "mean") in self.config.stored() and self.config.stores_layer(last)
         return shard_name(self.shapes[model], "hidden", "mean", last) if stored else None
 
     def embedding_file(self, dataset: str, model: str) -> str:

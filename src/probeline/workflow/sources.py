@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from probeline.activations.names import chosen_layers, layers_of, shard_names
+from probeline.activations.names import check_layers, chosen_layers, layers_of, shard_names
 from probeline.config import Config, Origin
 from probeline.config.model_checks import embedding_readers
 from probeline.data.hub import cached_snapshot
@@ -119,13 +119,7 @@ class Sources:
         shape, probed = self.shapes[model], self.config.probed()
         for section, pairs in (("extract", self.config.stored()), ("probe", probed)):
             layers = getattr(self.config, section).layers
-            known = {n for r, _ in pairs for n in layers_of(shape, r)}
-            for layer in [] if layers == "all" else layers:
-                if layer not in known:
-                    raise ProbelineError(
-                        f"{section}.layers: {layer} is out of range; the model has layers "
-                        f"{min(known)} to {max(known)}"
-                    )
+            check_layers(shape, [r for r, _ in pairs], layers, f"{section}.layers")
         layers = self.config.probed_layers()
         if not any(chosen_layers(shape, r, layers) for r, _ in probed):
             names = " and ".join(dict.fromkeys(r for r, _ in probed))
@@ -134,8 +128,8 @@ class Sources:
 
     def _check_last_layer(self, model: str) -> None:
         """Embeddings of the texts are the last layer's."""
-        last, layers = self.shapes[model].layers, self.config.extract.layers
-        if layers == "all" or last in layers:
+        last = self.shapes[model].layers
+        if self.config.stores_layer(last):
             return
         icl = self.config.icl
         for path, reader in embedding_readers(self.config):
