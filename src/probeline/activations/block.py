@@ -216,9 +216,11 @@ class BlockCollector:
         pending, ends = self._pending, self._ends
         self._pending, self._ends = {}, []
         self._block.check(pending)
-        self._flight = _Flight(rows, pending, ends)
-        if self._flight.is_here:
-            self.land()
+        flight = _Flight(rows, pending, ends)
+        if flight.is_here:
+            self._block.place(flight)
+        else:
+            self._flight = flight
 
     def land(self) -> None:
         """Put the batch that is on its way, if any, into place."""
