@@ -65,6 +65,15 @@ def test_two_collectors_fill_one_block():
         np.testing.assert_array_equal(blocks.parts(place)[name], batch())
 
 
+def test_rows_are_those_of_their_block_when_the_next_has_begun():
+    blocks = block()
+    blocks.begin(0, 8)
+    place = blocks.begin(8, 16)
+    blocks.begin(16, 20)
+    with pytest.raises(ProbelineError, match="NaN or infinite value in row 14,"):
+        take(blocks, np.vstack([batch((1, 2, np.nan)), batch()]), place)
+
+
 def test_what_rounds_to_the_largest_float16_fits():
     blocks = block()
     place = blocks.begin(0, 4)

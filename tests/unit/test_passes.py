@@ -176,6 +176,34 @@ def test_workers_share_the_threads_evenly(tmp_path):
     assert workers_of(replace(model, code=[]), 8) == 1
 
 
+def test_an_error_in_making_a_group_comes_after_the_groups_before_it(tmp_path, two_threads):
+    model = load("bert", tmp_path)
+    batches = batches_of(model)
+
+    def groups():
+        yield "first", batches[:4]
+        yield "second", batches[4:8]
+        raise ProbelineError("no third")
+
+    done = []
+    with (
+        pytest.raises(ProbelineError, match="no third"),
+        Passes(model, [("ffn", 1)], Nothing) as passes,
+    ):
+        for group, ended in passes.run(groups()):
+            done.append((group, len(list(ended))))
+    assert done == [("first", 4), ("second", 4)]
+
+
+def test_a_small_group_runs_when_the_one_before_it_has_ended(tmp_path, two_threads, monkeypatch):
+    model = load("bert", tmp_path)
+    batches = batches_of(model)
+    seen = record_bodies(model, monkeypatch)
+    with Passes(model, [("ffn", 1)], Nothing) as passes:
+        list(run(passes, batches[:4], batches[4:5], batches[5:8]))
+    assert [body is model.body for body, *_ in seen] == [False] * 4 + [True] + [False] * 3
+
+
 class Failing:
     """Refuses two batches, by their first rows: the earlier one after the later one."""
 

@@ -230,8 +230,9 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
     progress = Progress(model.path, plan.rows, done=ranges[first][0] - plan.first)
     with state, progress, Passes(model, plan.keys, block.collector) as passes:
         began = time.perf_counter()
-        groups = _begun(model, state, block, ahead(_tokenized(model, dataset, ranges[first:])))
-        for number, (group, batches) in enumerate(passes.run(groups), start=first):
+        stream = ahead(_tokenized(model, dataset, ranges[first:]))
+        groups = _begun(model, state, block, enumerate(stream, start=first))
+        for group, batches in passes.run(groups):
             count = 0
             for batch in batches:
                 progress.step(len(batch.rows))
@@ -239,7 +240,7 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
             parts = block.parts(group.place)
             seconds, began = time.perf_counter() - began, time.perf_counter()
             entry = {
-                "block": number,
+                "block": group.number,
                 "texts": group.stop - group.start,
                 "tokens": int(group.tokens.lengths.sum()),
                 "batches": count,
@@ -252,6 +253,7 @@ def _run_blocks(model: LoadedModel, dataset: Texts, plan: Plan, state: State) ->
 class _Begun:
     """A block under way: its texts, and where its values are among those of two blocks."""
 
+    number: int
     start: int
     stop: int
     tokens: Tokens
@@ -259,13 +261,16 @@ class _Begun:
 
 
 def _begun(
-    model: LoadedModel, state: State, block: Block, stream: Iterable[tuple[int, int, Tokens]]
+    model: LoadedModel,
+    state: State,
+    block: Block,
+    stream: Iterable[tuple[int, tuple[int, int, Tokens]]],
 ) -> Iterator[tuple[_Begun, Iterator[Batch]]]:
-    for start, stop, tokens in stream:
-        # What was saved last has its values where this block's will be.
-        state.settle()
+    for number, (start, stop, tokens) in stream:
+        # The values of the block before the last one lie where this block's will.
+        state.settle(number - 2)
         place = block.begin(start, stop)
-        yield _Begun(start, stop, tokens, place), padded(model, tokens, first=place.start)
+        yield _Begun(number, start, stop, tokens, place), padded(model, tokens, first=place.start)
 
 
 def _tokenized(

@@ -1,8 +1,9 @@
-"""Run the forward passes of many batches: on a CPU several batches at a time, a thread for each.
+"""Run the forward passes of many batches: on a CPU several batches at a time.
 
 Threads that share every operation of one batch wait for each other after each of them; threads
-that have a batch each do not. Which thread computes a batch changes nothing in its values. Where
-there are fewer batches than threads, all threads share each of them.
+that have a batch each do not. At most four batches run at a time, each on an equal share of the
+threads; which of them computes a batch changes nothing in its values. A group of fewer batches
+than that runs one after the other, each on all threads.
 """
 
 from __future__ import annotations
@@ -54,13 +55,18 @@ class Passes:
     model : LoadedModel
     wanted : iterable of (representation, layer)
     collector : callable
-        Makes a collector; called once for each batch that may run at a time. A collector is used
-        by one thread at a time and sees a batch from beginning to end.
+        Makes a collector; called for each batch that may run at a time, and once more. A collector
+        is used by one thread at a time and sees a batch from beginning to end.
 
     Raises
     ------
     ProbelineError
         As `Watch`.
+
+    Notes
+    -----
+    How many threads torch uses is a setting of the process: two of these must not be open in
+    different threads.
     """
 
     def __init__(
@@ -89,30 +95,43 @@ class Passes:
     ) -> Iterator[tuple[Group, Iterator[Batch]]]:
         """Run batches that come in groups.
 
-        The next group has begun when one is yielded, so that no thread waits for the last batch of
-        a group; the one after it is asked for when the caller comes back.
+        Of groups that run several batches at a time the next one begins before one is yielded, so
+        that no thread waits for the last batch of a group; the one after it is asked for when the
+        caller comes back. Other groups run when their batches are asked for, and no group is asked
+        for before the caller has come back from them.
 
         Yields
         ------
         group, batches
             `batches` yields those of the group in their order, each when it is complete, and
             raises what `Watch.run` and the collectors raise, of several errors the first batch's.
+            An error in making a group is raised after the groups before it.
         """
-        before: list[tuple[Group, Iterator[Batch]]] = []
-        for group, batches in groups:
-            begun = self._begin(batches)
-            yield from before
-            before = [(group, begun)]
-        yield from before
+        begun: list[tuple[Group, Iterator[Batch]]] = []
+        source = iter(groups)
+        while True:
+            try:
+                group, batches = next(source)
+                batches = list(batches) if self._workers > 1 else batches
+            except StopIteration:
+                break
+            except Exception:
+                yield from begun
+                raise
+            if self._workers > 1 and len(batches) >= self._workers:
+                runs = self._submitted(batches)
+                yield from begun
+                begun = [(group, runs)]
+            else:
+                yield from begun
+                begun = []
+                yield group, self._one_by_one(batches)
+        yield from begun
 
-    def _begin(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        if self._workers > 1:
-            batches = list(batches)
-            if len(batches) >= self._workers:
-                if self._pool is None:
-                    self._pool = self._started()
-                return _ended([(batch, self._pool.submit(self._run, batch)) for batch in batches])
-        return self._one_by_one(batches)
+    def _submitted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        if self._pool is None:
+            self._pool = self._started()
+        return _ended([(batch, self._pool.submit(self._run, batch)) for batch in batches])
 
     def _one_by_one(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:

@@ -5,9 +5,10 @@
     lengths.i32      tokens of each text before truncation, int32
     journal.jsonl    one line per complete block, written when its rows are on the disk
 
-Killed at any moment, an extraction loses the block it was in: rows of blocks that the journal does
-not name are written again. A state about other settings is thrown away, and so is one with a
-finished shard that is damaged: such a shard is also what stands in the target folder.
+Killed at any moment, an extraction loses the blocks under way, three at most (on a CPU two may be
+computed, and one be written): rows of blocks that the journal does not name are written again. A
+state about other settings is thrown away, and so is one with a finished shard that is damaged: such
+a shard is also what stands in the target folder.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class State:
         self._writers: dict[str, ShardWriter] = {}
         self._finished: list[str] = []
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._pending: Future | None = None
+        self._pending: tuple[int, Future] | None = None
         if not self._resume(settings, -(-rows // block)):
             self._writers.clear()
             self._finished.clear()
@@ -97,7 +98,7 @@ class State:
     def __enter__(self) -> State:
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind, first, _) -> None:
         """Wait for the disk, also after an error: what was computed is kept."""
         try:
             self.settle()
@@ -105,7 +106,8 @@ class State:
             # The first error is the one to mend.
             if kind is None:
                 raise
-            logger.warning("the last block was not written: %s", error)
+            if error is not first:
+                logger.warning("the last block was not written: %s", error)
 
     def save(
         self, start: int, blocks: Mapping[str, np.ndarray], lengths: np.ndarray, entry: Mapping
@@ -117,13 +119,21 @@ class State:
         `blocks` must stay as they are until the next `save` or `settle` has returned.
         """
         self.settle()
-        self._pending = self._thread.submit(self._save, start, blocks, lengths, dict(entry))
+        saving = self._thread.submit(self._save, start, blocks, lengths, dict(entry))
+        self._pending = entry["block"], saving
 
-    def settle(self) -> None:
-        """Wait for the block that is on its way to the disk; its error, if any, is raised here."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            pending.result()
+    def settle(self, block: int | None = None) -> None:
+        """Wait for the block that is on its way to the disk; its error, if any, is raised here and
+        whenever this is asked again.
+
+        Parameters
+        ----------
+        block : int, optional
+            Wait only if it is this one or one before.
+        """
+        if self._pending is not None and (block is None or self._pending[0] <= block):
+            self._pending[1].result()
+            self._pending = None
 
     def _save(self, start: int, blocks, lengths: np.ndarray, entry: dict) -> None:
         for name, values in blocks.items():
