@@ -8,6 +8,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 
-from fixtures import shared, tiny_model
+from fixtures import server, shared, tiny_model
 
-__all__ = ["shared", "tiny_model"]
+__all__ = ["server", "shared", "tiny_model"]

@@ -101,7 +101,7 @@ CELLS = [*(("levels", level) for level in LEVELS), ("tags", "label"), ("pairs", 
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, tiny_model) -> Path:
+def done(tmp_path_factory, tiny_model, server) -> Path:
     """The folder of a run over the three datasets, its figures left out."""
     rng = random.Random(3)
     folder = tiny_project.build_project(
@@ -113,7 +113,7 @@ def done(tmp_path_factory, tiny_model) -> Path:
     rows = [("premise", "hypothesis", "label"), *pairs(rng)]
     (folder / "pairs.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
     cards = [f"results/cards/{name}.md" for name in ("levels", "tags", "pairs")]
-    snake.run(folder, "results/summary.csv", "results/comparisons.csv", *cards)
+    snake.run(folder, "results/summary.csv", "results/comparisons.csv", *cards, server=server)
     return folder
 
 

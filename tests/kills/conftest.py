@@ -11,10 +11,10 @@ from filelock import FileLock
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fixtures import finished, project, shared, tiny_model
+from fixtures import finished, project, server, shared, tiny_model
 from world import World, Zygote
 
-__all__ = ["finished", "project", "shared", "tiny_model"]
+__all__ = ["finished", "project", "server", "shared", "tiny_model"]
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 import every_stage
 from artifacts import content
 from every_stage import Job
-from snake import ROOT, environment
+from snake import environment
 
 SEED = 20
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
@@ -38,7 +38,7 @@ class Zygote:
     def __enter__(self) -> Zygote:
         script = Path(__file__).with_name("zygote.py")
         self._process = subprocess.Popen(
-            [sys.executable, script, ROOT / "src" / "probeline"],
+            [sys.executable, script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(PYTHONPATH=os.pathsep.join(sys.path)),

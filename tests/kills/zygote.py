@@ -27,6 +27,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+from loaded import load_everything
+
 # Counters that a killed process leaves behind.
 EVENTS, PASSES, STEPS = range(3)
 _CHANGES = {
@@ -39,28 +41,6 @@ _CHANGES = {
     "os.symlink",
     "os.chmod",
 }
-_LIBRARIES = (
-    "accelerate",
-    "altair",
-    "datasets",
-    "faiss",
-    "h5py",
-    "iterstrat.ml_stratifiers",
-    "optuna",
-    "pandas",
-    "pyarrow.parquet",
-    "safetensors.torch",
-    "sentence_transformers",
-    "sklearn.feature_extraction.text",
-    "sklearn.linear_model",
-    "snakemake.iocontainers",
-    "statsmodels.api",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.bert.modeling_bert",
-    "transformers.models.gpt2.modeling_gpt2",
-    "transformers.trainer",
-    "vl_convert",
-)
 
 
 class Counters:
@@ -193,13 +173,7 @@ def _run(order: dict, counters: Counters) -> dict:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nobody else may answer
-    for library in _LIBRARIES:
-        __import__(library)
-    for path in Path(sys.argv[1]).rglob("*.py"):
-        name = ".".join(("probeline", *path.relative_to(sys.argv[1]).with_suffix("").parts))
-        if not name.endswith(("__main__", "__init__", "cli")):
-            with contextlib.suppress(ImportError):
-                __import__(name)
+    load_everything()
     counters = Counters()
     for line in sys.stdin:
         print(json.dumps(_run(json.loads(line), counters)), file=answers, flush=True)

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fixtures import copied, finished, project, shared, tiny_model, variant
+from fixtures import copied, finished, project, server, shared, tiny_model, variant
 
-__all__ = ["copied", "finished", "project", "shared", "tiny_model", "variant"]
+__all__ = ["copied", "finished", "project", "server", "shared", "tiny_model", "variant"]

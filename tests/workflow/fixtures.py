@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +23,42 @@ def shared(tmp_path_factory, worker_id) -> Path:
     return base if worker_id == "master" else base.parent
 
 
-def run_once(shared: Path, name: str, build: Callable[[Path], object]) -> Path:
+@pytest.fixture(scope="session")
+def server(shared) -> Iterator[str | None]:
+    """The address of a server of jobs, for `snake.run`; None where there is no way to have one."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        with FileLock(shared / "server.lock"):
+            address = shared / "server"
+            try:
+                connection.connect(address.read_text())
+            except OSError:
+                address.write_text(_start_server())
+                connection.connect(address.read_text())
+        # It stays as long as a worker is connected.
+        yield address.read_text()
+
+
+def _start_server() -> str:
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("job_server.py"), "serve"],
+        stdout=subprocess.PIPE,
+        env=snake.environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        text=True,
+        start_new_session=True,
+    )
+    return server.stdout.readline().strip()
+
+
+def run_once(shared: Path, name: str, build: Callable[[Path], object], server: str | None) -> Path:
     """A project that `build` makes in a folder and that has run whole; not to be changed."""
     folder, done = shared / name, shared / f"{name}.done"
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():
             build(folder)
-            printed = snake.run(folder, **sentinels.SECRETS)
+            printed = snake.run(folder, server=server, **sentinels.SECRETS)
             done.write_text(printed, encoding="utf-8")
     return folder
 
@@ -59,9 +91,13 @@ def tiny_model(shared) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(shared, tiny_model) -> Path:
+def finished(shared, tiny_model, server) -> Path:
     """A project that has run whole; for dry runs, not to be changed."""
-    return run_once(shared, "finished", lambda to: tiny_project.build_project(to, tiny_model))
+
+    def build(folder: Path) -> None:
+        tiny_project.build_project(folder, tiny_model)
+
+    return run_once(shared, "finished", build, server)
 
 
 @pytest.fixture

@@ -61,13 +61,35 @@ def as_a_job(rule: str) -> list[str]:
 
 
 def snakemake(
-    folder: Path, *arguments: str | Path, cwd: Path | None = None, **env: str
+    folder: Path, *arguments: str | Path, server: str | None = None, **env: str
 ) -> subprocess.CompletedProcess:
-    """Run Snakemake to its end, whatever that is; stdout and stderr are text."""
+    """Run Snakemake to its end, whatever that is; stdout and stderr are text.
+
+    It is a fork of a process that has imported it. Jobs are new processes, or forks of the server
+    at an address: for runs whose jobs are many and which are not about how a job begins.
+    """
+    line, chosen = command(folder, *arguments), environment(**env)
+    with tempfile.TemporaryDirectory() as kept:
+        files = [Path(kept, name) for name in ("stdout", "stderr")]
+        order = {"arguments": line[3:], "folder": str(folder), "environment": chosen}
+        order |= {file.name: str(file) for file in files}
+        if chosen.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
+            order["library"] = chosen["PYTHONPATH"]
+        if server:
+            order["jobs"] = server
+        process = _process()
+        print(json.dumps(order), file=process.stdin, flush=True)
+        status = int(process.stdout.readline())
+        printed = [file.read_text(encoding="utf-8") for file in files]
+    return subprocess.CompletedProcess(line, status, *printed)
+
+
+def new_process(folder: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
+    """The same by a command line in any current directory."""
     return subprocess.run(
         command(folder, *arguments),
-        cwd=cwd or folder,
-        env=environment(**env),
+        cwd=cwd,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=600,
@@ -75,9 +97,9 @@ def snakemake(
     )
 
 
-def run(folder: Path, *arguments: str | Path, **env: str) -> str:
+def run(folder: Path, *arguments: str | Path, server: str | None = None, **env: str) -> str:
     """Run Snakemake, which must succeed; return what it printed."""
-    done = snakemake(folder, *arguments, **env)
+    done = snakemake(folder, *arguments, server=server, **env)
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed + logged_errors(folder)
     return printed
@@ -85,38 +107,20 @@ def run(folder: Path, *arguments: str | Path, **env: str) -> str:
 
 def planned(folder: Path, *arguments: str | Path, **env: str) -> list[Job]:
     """Return the jobs that a run would start, `all` left out, by a dry run, which must succeed."""
-    chosen = environment(**env)
-    if chosen.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
-        # Other code than the process has loaded.
-        return _without_all(run(folder, "-n", *arguments, **env))
-    line = command(folder, "-n", *arguments)
-    with tempfile.TemporaryDirectory() as kept:
-        files = {name: str(Path(kept, name)) for name in ("stdout", "stderr")}
-        order = {"arguments": line[line.index("-s") :], "folder": str(folder)}
-        order |= {"environment": chosen, **files}
-        server = _dry_runs()
-        print(json.dumps(order), file=server.stdin, flush=True)
-        status = int(server.stdout.readline())
-        printed = "".join(Path(file).read_text(encoding="utf-8") for file in files.values())
-    assert status == 0, printed
-    return _without_all(printed)
-
-
-def _without_all(printed: str) -> list[Job]:
-    return [job for job in jobs(printed) if job.rule != "all"]
+    return [job for job in jobs(run(folder, "-n", *arguments, **env)) if job.rule != "all"]
 
 
 @cache
-def _dry_runs() -> subprocess.Popen:
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("dry_runs.py")],
+def _process() -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("snakemake_server.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment(),
         text=True,
     )
-    atexit.register(server.stdin.close)
-    return server
+    atexit.register(process.stdin.close)
+    return process
 
 
 def jobs(printed: str) -> list[Job]:

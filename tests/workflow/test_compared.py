@@ -31,14 +31,14 @@ TRAINED = {"finetune": 3, "training_figure": 3}
 
 
 @pytest.fixture(scope="module")
-def compared(shared, tiny_model):
+def compared(shared, tiny_model, server):
     """A project with every method that has run whole; for dry runs, not to be changed."""
 
     def build(folder):
         tiny_project.build_project(folder, tiny_model, CONFIG)
         build_causal("gpt2", folder / "causal")
 
-    return run_once(shared, "compared", build)
+    return run_once(shared, "compared", build, server)
 
 
 @pytest.fixture

@@ -47,11 +47,13 @@ PLACE = f"{DATASET}/{TASK}/{MODEL}"
 
 
 @pytest.fixture(scope="module")
-def labelled(shared, tiny_model):
+def labelled(shared, tiny_model, server):
     """A project that has run whole; for dry runs, not to be changed."""
-    return run_once(
-        shared, "label_tokens", lambda to: tiny_project.build_project(to, tiny_model, CONFIG)
-    )
+
+    def build(folder):
+        tiny_project.build_project(folder, tiny_model, CONFIG)
+
+    return run_once(shared, "label_tokens", build, server)
 
 
 def counts(*stages: str, **more: int) -> dict[str, int]:
@@ -215,7 +217,7 @@ def test_the_order_of_labels_is_reported(labelled):
 
 
 @pytest.fixture(scope="module")
-def listed(labelled, tmp_path_factory):
+def listed(labelled, tmp_path_factory, server):
     """The same project, run again with shortlists; its one classifier is looked at and reranked."""
     config = edited(
         ("label_tokens.shortlist", 2),
@@ -232,7 +234,7 @@ def listed(labelled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("listed") / "project"
     shutil.copytree(labelled, folder, symlinks=True)
     tiny_project.write_config(folder / "config.yaml", config)
-    snake.run(folder)
+    snake.run(folder, server=server)
     return folder
 
 

@@ -170,11 +170,11 @@ def test_without_any_configuration_the_default_run_is_planned(tmp_path):
 @pytest.mark.parametrize("start", ["root", "repository"])
 def test_any_directory_may_be_the_current_one(project, start):
     cwd = {"root": "/", "repository": snake.ROOT}[start]
-    done = snake.snakemake(project, "-n", cwd=cwd)
+    done = snake.new_process(project, "-n", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert datasets(snake.jobs(done.stdout + done.stderr)) == {tiny_project.DATASET}
     # Paths in a configuration start at the working directory, wherever Snakemake was called.
-    relative = snake.snakemake(project, "-n", "--configfile", "config.yaml", cwd=project)
+    relative = snake.new_process(project, "-n", "--configfile", "config.yaml", cwd=project)
     assert relative.returncode == 0, relative.stderr
 
 

@@ -25,15 +25,15 @@ CLOCKS = ["seconds", "train_seconds", "texts_per_second"]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, tiny_model) -> tuple[Path, Path]:
+def folders(tmp_path_factory, tiny_model, server) -> tuple[Path, Path]:
     """Two runs up to the summary: by one extraction job, and by three after that."""
     joined = tmp_path_factory.mktemp("parts") / "joined"
     tiny_project.build_project(joined, tiny_model, small())
-    snake.run(joined, SUMMARY)
+    snake.run(joined, SUMMARY, server=server)
     single = joined.with_name("single")
     shutil.copytree(joined, single, symlinks=True)
     tiny_project.write_config(joined / "config.yaml", small(("extract.parts", PARTS)))
-    snake.run(joined, SUMMARY)
+    snake.run(joined, SUMMARY, server=server)
     return joined, single
 
 

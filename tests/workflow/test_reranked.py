@@ -59,7 +59,7 @@ def write_labels(folder, extra: str = "") -> None:
 
 
 @pytest.fixture(scope="module")
-def reranked(shared, tiny_model):
+def reranked(shared, tiny_model, server):
     """A project that has run whole; for dry runs, not to be changed."""
 
     def build(folder):
@@ -67,7 +67,7 @@ def reranked(shared, tiny_model):
         write_theirs(folder)
         write_labels(folder)
 
-    return run_once(shared, "reranked", build)
+    return run_once(shared, "reranked", build, server)
 
 
 @pytest.fixture

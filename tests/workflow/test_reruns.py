@@ -152,11 +152,11 @@ def test_the_project_itself_runs_nothing_again(finished):
     assert "Nothing to be done" in snake.run(finished)
 
 
-def test_narrowed_and_widened_back_nothing_costly_runs(copied):
+def test_narrowed_and_widened_back_nothing_costly_runs(copied, server):
     config = copied / "config.yaml"
     tiny_project.write_config(config, edited(*NARROWED))
     summary = (copied / "results" / "summary.csv").read_text(encoding="utf-8")
-    snake.run(copied, "results/summary.csv")
+    snake.run(copied, "results/summary.csv", server=server)
     narrowed = (copied / "results" / "summary.csv").read_text(encoding="utf-8")
     assert ",max," in summary and ",max," not in narrowed
     tiny_project.write_config(config, CONFIG)
@@ -227,12 +227,12 @@ def test_changed_texts_run_everything(copied):
     assert snake.stages(snake.planned(copied)) == dict(sorted(ALL.items()))
 
 
-def test_relabelled_texts_keep_their_shards(copied):
+def test_relabelled_texts_keep_their_shards(copied, server):
     config = edited((f"datasets.{DATASET}.label_names", RENAMED))
     tiny_project.write_config(copied / "config.yaml", config)
     shards = sorted((copied / "results" / "activations").rglob("*.h5"))
     before = [(path, path.stat().st_mtime_ns) for path in shards]
-    snake.run(copied)
+    snake.run(copied, server=server)
     assert [(path, path.stat().st_mtime_ns) for path in shards] == before
     assert snake.planned(copied) == []
     classifier = copied / "results" / "classifiers" / DATASET / "label" / MODEL

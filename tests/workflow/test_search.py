@@ -42,9 +42,13 @@ def place(folder, classifier):
 
 
 @pytest.fixture(scope="module")
-def searched(shared, tiny_model):
+def searched(shared, tiny_model, server):
     """A project that has run whole; for dry runs, not to be changed."""
-    return run_once(shared, "search", lambda to: tiny_project.build_project(to, tiny_model, CONFIG))
+
+    def build(folder):
+        tiny_project.build_project(folder, tiny_model, CONFIG)
+
+    return run_once(shared, "search", build, server)
 
 
 @pytest.fixture

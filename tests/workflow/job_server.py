@@ -1,0 +1,187 @@
+"""A process with every library loaded, whose forks run the scripts of jobs.
+
+Most of what a job of so small a project takes is the loading of its libraries. Runs that are not
+about the start of jobs get them from here:
+
+    job_server.py serve                    load the libraries, print the address, and serve
+    job_server.py script ADDRESS FILE      what Snakemake starts in the place of Python
+
+A job is killed when what asked for it is. The server ends with the last process that has a
+connection which asks for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+# Seconds without anybody, after which the server ends.
+_ALONE = 10
+
+
+def run_script(address: str, arguments: list[str]) -> None:
+    """Let the server run a script with what this process has: folder, environment, files."""
+    import json
+
+    if len(arguments) != 1 or not arguments[0].endswith(".py"):
+        os.execv(sys.executable, [sys.executable, *arguments])
+    # pathlib takes longer to import than all else that is done here.
+    folder = os.getcwd()  # noqa: PTH109
+    order = {"script": arguments[0], "folder": folder, "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(address)
+        message = json.dumps(order).encode()
+        socket.send_fds(server, [len(message).to_bytes(8, "little")], [0, 1, 2])
+        server.sendall(message)
+        answer = server.recv(1)
+    if not answer:
+        sys.exit("the job server has gone")
+    sys.exit(answer[0])
+
+
+def client(address: str) -> str:
+    """What to put before a script's name so that the server at the address runs it."""
+    import shlex
+
+    return shlex.join([sys.executable, "-S", "-E", __file__, "script", address])
+
+
+class Server:
+    """Forks a child for each script, until nobody is there any more."""
+
+    def __init__(self, address: str):
+        import selectors
+
+        self._selector = selectors.DefaultSelector()
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(address)
+        self._listening.listen(64)
+        self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
+        self._others: set[socket.socket] = set()
+
+    def serve(self) -> None:
+        while (ready := self._selector.select(_ALONE)) or self._others:
+            for key, _ in ready:
+                key.data()
+
+    def _accept(self) -> None:
+        other, _ = self._listening.accept()
+        self._others.add(other)
+        self._watch(other, lambda: self._order(other))
+
+    def _order(self, other: socket.socket) -> None:
+        import json
+
+        length, files, _, _ = socket.recv_fds(other, 8, 3)
+        if not length:
+            self._gone(other)
+            return
+        with other.makefile("rb") as stream:
+            order = json.loads(stream.read(int.from_bytes(length, "little")))
+        child = os.fork()
+        if child == 0:
+            self._selector.close()
+            self._listening.close()
+            _run(order, files)
+        for file in files:
+            os.close(file)
+        ended = os.pidfd_open(child)
+        self._selector.unregister(other)
+        self._watch(other, lambda: self._kill(other, child))
+        self._watch(ended, lambda: self._ended(other, child, ended))
+
+    def _kill(self, other: socket.socket, child: int) -> None:
+        """Nobody waits for it any more; its end comes as that of others."""
+        import signal
+
+        self._selector.unregister(other)
+        try:
+            os.killpg(child, signal.SIGKILL)
+        except ProcessLookupError:
+            # It has no group of its own yet.
+            os.kill(child, signal.SIGKILL)
+
+    def _ended(self, other: socket.socket, child: int, ended: int) -> None:
+        import contextlib
+
+        self._selector.unregister(ended)
+        os.close(ended)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(OSError):
+            other.sendall(bytes([status if status >= 0 else 128 - status]))
+        self._gone(other)
+
+    def _gone(self, other: socket.socket) -> None:
+        import contextlib
+
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(other)
+        self._others.remove(other)
+        other.close()
+
+    def _watch(self, what: socket.socket | int, call) -> None:
+        import selectors
+
+        self._selector.register(what, selectors.EVENT_READ, call)
+
+
+def _run(order: dict, files: list[int]) -> None:
+    """In a fork, which ends here: what `python script` does."""
+    import runpy
+    import traceback
+    from pathlib import Path
+
+    os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    status = 1
+    try:
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        os.chdir(order["folder"])
+        sys.argv = [order["script"]]
+        sys.path[0] = str(Path(order["script"]).parent)
+        runpy.run_path(order["script"], run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def serve() -> None:
+    """Load the libraries, serve, and leave nothing."""
+    import tempfile
+    from pathlib import Path
+
+    from loaded import load_everything
+
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    load_everything()
+    with tempfile.TemporaryDirectory(prefix="jobs-") as folder:
+        address = str(Path(folder, "socket"))
+        server = Server(address)
+        print(address, file=answer, flush=True)
+        answer.close()
+        server.serve()
+
+
+def main() -> None:
+    role, *arguments = sys.argv[1:]
+    if role == "script":
+        run_script(arguments[0], arguments[1:])
+    else:
+        serve()
+
+
+if __name__ == "__main__":
+    main()
