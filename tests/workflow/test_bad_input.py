@@ -28,9 +28,9 @@ def errors(folder: Path, log: str) -> list[str]:
     return [line for line in text.splitlines() if " ERROR " in line]
 
 
-def failed(folder: Path, *arguments: str | Path) -> None:
+def failed(server: str | None, folder: Path, *arguments: str | Path) -> None:
     """Run all the jobs that can be run; some must fail."""
-    done = snake.snakemake(folder, "--keep-going", *arguments)
+    done = snake.snakemake(folder, "--keep-going", *arguments, server=server)
     assert done.returncode == 1, done.stdout + done.stderr
 
 
@@ -76,7 +76,7 @@ def write_bytes(path: Path, rows: list[tuple]) -> None:
 
 
 @pytest.fixture(scope="module")
-def bad_datasets(tmp_path_factory, tiny_model) -> Path:
+def bad_datasets(tmp_path_factory, tiny_model, server) -> Path:
     """A project of bad datasets, and a good one, after its dataset rules have run."""
     folder = tiny_project.build_project(tmp_path_factory.mktemp("bad") / "datasets", tiny_model)
     entries = {DATASET: ENTRY}
@@ -87,7 +87,7 @@ def bad_datasets(tmp_path_factory, tiny_model) -> Path:
         alone = "splits" not in changes
         entries[name] = ENTRY | {"path": f"{name}/a.csv" if alone else name} | changes
     tiny_project.write_config(folder / "config.yaml", edited(("datasets", entries)))
-    failed(folder, *(f"results/datasets/{name}/dataset.json" for name in entries))
+    failed(server, folder, *(f"results/datasets/{name}/dataset.json" for name in entries))
     return folder
 
 
@@ -138,7 +138,7 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def bad_models(tmp_path_factory, tiny_model) -> Path:
+def bad_models(tmp_path_factory, tiny_model, server) -> Path:
     """A project of bad models after its extract rules have run."""
     folder = tiny_project.build_project(tmp_path_factory.mktemp("bad") / "models", tiny_model)
     entries = {}
@@ -146,7 +146,9 @@ def bad_models(tmp_path_factory, tiny_model) -> Path:
         damage(shutil.copytree(tiny_model, folder / name))
         entries[name] = CONFIG["models"][MODEL] | {"path": f"./{name}"}
     tiny_project.write_config(folder / "config.yaml", edited(("models", entries)))
-    failed(folder, *(f"results/activations/{DATASET}/{name}/tokens.json" for name in entries))
+    failed(
+        server, folder, *(f"results/activations/{DATASET}/{name}/tokens.json" for name in entries)
+    )
     return folder
 
 
@@ -193,7 +195,7 @@ SHARDS = {
 
 
 @pytest.fixture(scope="module")
-def bad_shards(tmp_path_factory, finished) -> Path:
+def bad_shards(tmp_path_factory, finished, server) -> Path:
     """The finished project with damaged shards, after its probe rules have run again."""
     folder = tmp_path_factory.mktemp("bad") / "shards"
     shutil.copytree(finished, folder, symlinks=True)
@@ -201,7 +203,7 @@ def bad_shards(tmp_path_factory, finished) -> Path:
         damage(folder / "results" / "activations" / DATASET / MODEL / name)
     probes = [f"results/probes/{DATASET}/label/{MODEL}/{name}" for name in SHARDS]
     assert snake.stages(snake.planned(folder, *probes)) == {"probe": 4}
-    failed(folder, *probes)
+    failed(server, folder, *probes)
     return folder
 
 

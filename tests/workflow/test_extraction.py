@@ -90,18 +90,18 @@ def kill_amid_extraction(folder: Path) -> int:
     return done
 
 
-def test_a_killed_extraction_goes_on_and_yields_the_same_bits(tmp_path, tiny_model):
+def test_a_killed_extraction_goes_on_and_yields_the_same_bits(tmp_path, tiny_model, server):
     killed = slow_project(tmp_path / "killed", tiny_model)
     done = kill_amid_extraction(killed)
     assert not activations(killed).exists() or not list(activations(killed).glob("*.h5"))
     snake.run(killed, "--unlock")
     # The profile beside the Snakefile makes incomplete files again.
-    snake.run(killed, TOKENS)
+    snake.run(killed, TOKENS, server=server)
     assert done <= timing(killed)["resumed_blocks"] < BLOCKS
     assert timing(killed)["texts"] == 2 * BLOCKS
 
     undisturbed = slow_project(tmp_path / "undisturbed", tiny_model)
-    snake.run(undisturbed, TOKENS)
+    snake.run(undisturbed, TOKENS, server=server)
     assert timing(undisturbed)["resumed_blocks"] == 0
     names = [*(f"hidden.mean.{layer:02d}.h5" for layer in (0, 1, 2)), "tokens.json"]
     same, other, missing = filecmp.cmpfiles(
@@ -141,10 +141,11 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory, tiny_model, cache) -> Path:
+def first(tmp_path_factory, tiny_model, cache, server) -> Path:
     """A project that has put its shards into the cache."""
     folder = tiny_project.build_project(tmp_path_factory.mktemp("first") / "project", tiny_model)
-    snake.run(folder, "--cache", "--", TOKENS, SNAKEMAKE_OUTPUT_CACHE=str(cache))
+    env = {"SNAKEMAKE_OUTPUT_CACHE": str(cache)}
+    snake.run(folder, "--cache", "--", TOKENS, server=server, **env)
     return folder
 
 
@@ -154,7 +155,9 @@ def test_shards_in_the_cache_are_up_to_date(first, cache):
     assert snake.planned(first, "--cache", "--", TOKENS, SNAKEMAKE_OUTPUT_CACHE=str(cache)) == []
 
 
-def test_a_second_directory_has_the_shards_from_the_cache(first, cache, tmp_path, tiny_model):
+def test_a_second_directory_has_the_shards_from_the_cache(
+    first, cache, tmp_path, tiny_model, server
+):
     other = tmp_path / "models" / "other"
     tiny_project.build_model(other, seed=1)
     # Another analysis, other names of the labels, another place, and a second model: the first
@@ -175,7 +178,7 @@ def test_a_second_directory_has_the_shards_from_the_cache(first, cache, tmp_path
         f"results/probes/{DATASET}/label/{MODEL}/hidden.mean.02.h5",
     ]
     env = {"SNAKEMAKE_OUTPUT_CACHE": str(cache)}
-    snake.run(second, "--cache", "--", *targets, **env)
+    snake.run(second, "--cache", "--", *targets, server=server, **env)
     assert extracted(first) and not extracted(second)
     assert timing(second) == timing(first)
     for name in [*SHARDS, "tokens.json"]:
@@ -198,7 +201,7 @@ def entry(folder: Path, cache: Path) -> str:
 
 
 @pytest.mark.parametrize("change", ["model", "texts", "more stored"])
-def test_what_differs_has_an_entry_of_its_own(first, cache, tmp_path, tiny_model, change):
+def test_what_differs_has_an_entry_of_its_own(first, cache, tmp_path, tiny_model, server, change):
     more = [("extract.poolings", ["first", "max", "mean"])] if change == "more stored" else []
     project = tiny_project.build_project(tmp_path / "project", tiny_model, edited(*more))
     if change == "model":
@@ -207,7 +210,8 @@ def test_what_differs_has_an_entry_of_its_own(first, cache, tmp_path, tiny_model
     elif change == "texts":
         write_csv(project / "notes.csv", sentences(120, seed=5))
     entries = len(list(cache.iterdir()))
-    snake.run(project, "--cache", "--", TOKENS, SNAKEMAKE_OUTPUT_CACHE=str(cache))
+    env = {"SNAKEMAKE_OUTPUT_CACHE": str(cache)}
+    snake.run(project, "--cache", "--", TOKENS, server=server, **env)
     assert extracted(project)
     assert entry(project, cache) != entry(first, cache)
     assert len(list(cache.iterdir())) > entries

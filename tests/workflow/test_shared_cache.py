@@ -47,10 +47,9 @@ def ran(folder: Path) -> set[str]:
     return {path.relative_to(folder / "logs").parts[0] for path in logs if path.stat().st_size}
 
 
-def run(folder: Path, cache: Path, *targets: str, **env: str) -> str:
-    return snake.run(
-        folder, "--cache", "--", *targets, **{"SNAKEMAKE_OUTPUT_CACHE": str(cache)} | env
-    )
+def run(folder: Path, cache: Path, *targets: str, server: str | None = None, **env: str) -> str:
+    env = {"SNAKEMAKE_OUTPUT_CACHE": str(cache)} | env
+    return snake.run(folder, "--cache", "--", *targets, server=server, **env)
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +101,12 @@ def test_nothing_runs_again_in_either(first, second, cache):
 
 
 @pytest.fixture(scope="module")
-def with_data(tmp_path_factory, tiny_model, cache, first) -> Path:
+def with_data(tmp_path_factory, tiny_model, cache, first, server) -> Path:
     """A project that has the data from the cache, and triplets of its own."""
     folder = tmp_path_factory.mktemp("data") / "project"
     tiny_project.build_project(folder, tiny_model, CONFIG)
-    run(folder, cache, LABELS, f"{TUNED}".replace("embedding/1", "triplets.parquet"))
+    triplets = TUNED.replace("embedding/1", "triplets.parquet")
+    run(folder, cache, LABELS, triplets, server=server)
     return folder
 
 
@@ -263,11 +263,13 @@ def test_the_cache_knows_what_it_holds_and_for_whom(first, second, cache):
         assert {first, second} <= set(contents.in_use.links[key])
 
 
-def test_what_nobody_has_any_more_goes_and_is_made_again(cache, tmp_path, tiny_model, monkeypatch):
+def test_what_nobody_has_any_more_goes_and_is_made_again(
+    cache, tmp_path, tiny_model, server, monkeypatch
+):
     config = edited((f"models.{MODEL}.max_length", 9), base=CONFIG)
     project = tiny_project.build_project(tmp_path / "project", tiny_model, config)
     write_csv(project / "notes.csv", sentences(60, seed=9))
-    run(project, cache, TOKENS)
+    run(project, cache, TOKENS, server=server)
     keys = set(uses.linked(project))
     assert len(keys) == 2
     later = show.time.time() + 2 * pruning.SETTLED
@@ -284,7 +286,7 @@ def test_what_nobody_has_any_more_goes_and_is_made_again(cache, tmp_path, tiny_m
     assert not keys & {entry.key for entry in show.read_contents(cache).entries}
     tiny_project.build_project(project, tiny_model, config)
     write_csv(project / "notes.csv", sentences(60, seed=9))
-    run(project, cache, TOKENS)
+    run(project, cache, TOKENS, server=server)
     assert set(uses.linked(project)) == keys
 
 
