@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import snake
+from job_server import client
 
 from probeline.results.predictions import Predictions, read_predictions
 
@@ -20,7 +21,12 @@ def stored(folder: Path, dataset: str, task: str, model: str) -> Predictions:
 
 
 def predicted(
-    folder: Path, dataset: str, task: str, model: str, split: str = "test"
+    folder: Path,
+    dataset: str,
+    task: str,
+    model: str,
+    split: str = "test",
+    server: str | None = None,
 ) -> tuple[list[dict], np.ndarray]:
     """Classify the texts of a split at the command line, also those of no label at a level.
 
@@ -37,7 +43,8 @@ def predicted(
     source = folder / f"{dataset}-{task}.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
     classifier = folder / f"results/classifiers/{dataset}/{task}/{model}"
-    line = [sys.executable, "-m", "probeline.cli", "predict", "--classifier", classifier]
+    python = client(server) if server else [sys.executable]
+    line = [*python, "-m", "probeline.cli", "predict", "--classifier", classifier]
     line += ["--input", source, "--text-column", ",".join(columns), "--device", "cpu"]
     done = subprocess.run(
         line,

@@ -51,7 +51,7 @@ LABELS = ["business", "entertainment", "politics", "sports", "tech"]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory) -> Path:
+def done(tmp_path_factory, server) -> Path:
     """The folder of the run."""
     folder = tmp_path_factory.mktemp("default")
     config = yaml.safe_load((snake.ROOT / "config.yaml").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def done(tmp_path_factory) -> Path:
     config["extract"]["poolings"] = ["mean", "max"]
     config["lrsl"]["crossfit"] = 2
     (folder / "small.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    snake.run(folder, "--configfile", folder / "small.yaml")
+    snake.run(folder, "--configfile", folder / "small.yaml", server=server)
     return folder
 
 

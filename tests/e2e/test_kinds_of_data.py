@@ -239,16 +239,16 @@ def test_an_edit_of_one_method_runs_its_paths_only(done):
 
 
 @pytest.mark.parametrize("dataset, task", [("levels", "kind"), ("pairs", "label")])
-def test_predict_equals_the_stored_predictions(done, dataset, task):
-    answers, logits = predicting.predicted(done, dataset, task, MODEL)
+def test_predict_equals_the_stored_predictions(done, dataset, task, server):
+    answers, logits = predicting.predicted(done, dataset, task, MODEL, server=server)
     labels = predicting.stored(done, dataset, task, MODEL).labels
     assert [answer["label"] for answer in answers] == [labels[i] for i in logits.argmax(axis=1)]
     found = predicting.scores(answers, labels)
     assert np.abs(found - predicting.softmax(logits)).max() < 0.01
 
 
-def test_predict_names_every_label_of_a_text(done):
-    answers, logits = predicting.predicted(done, "tags", "label", MODEL)
+def test_predict_names_every_label_of_a_text(done, server):
+    answers, logits = predicting.predicted(done, "tags", "label", MODEL, server=server)
     labels = predicting.stored(done, "tags", "label", MODEL).labels
     assert labels == sorted(CLASSES)
     clear = np.abs(logits) > 0.02

@@ -1,10 +1,10 @@
-"""A process with every library loaded, whose forks run the scripts of jobs.
+"""A process with every library loaded, whose forks run the scripts of jobs, and commands.
 
 Most of what a job of so small a project takes is the loading of its libraries. Runs that are not
 about the start of jobs get them from here:
 
-    job_server.py serve                    load the libraries, print the address, and serve
-    job_server.py script ADDRESS FILE      what Snakemake starts in the place of Python
+    job_server.py serve                 load the libraries, print the address, and serve
+    job_server.py python ADDRESS ARG... what is started in the place of Python: FILE or -m MODULE
 
 A job is killed when what asked for it is. The server ends with the last process that has a
 connection which asks for nothing.
@@ -20,15 +20,13 @@ import sys
 _ALONE = 10
 
 
-def run_script(address: str, arguments: list[str]) -> None:
-    """Let the server run a script with what this process has: folder, environment, files."""
+def python(address: str, arguments: list[str]) -> None:
+    """Let the server do it with what this process has: folder, environment, files."""
     import json
 
-    if len(arguments) != 1 or not arguments[0].endswith(".py"):
-        os.execv(sys.executable, [sys.executable, *arguments])
     # pathlib takes longer to import than all else that is done here.
     folder = os.getcwd()  # noqa: PTH109
-    order = {"script": arguments[0], "folder": folder, "environment": dict(os.environ)}
+    order = {"arguments": arguments, "folder": folder, "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
         message = json.dumps(order).encode()
@@ -40,15 +38,13 @@ def run_script(address: str, arguments: list[str]) -> None:
     sys.exit(answer[0])
 
 
-def client(address: str) -> str:
-    """What to put before a script's name so that the server at the address runs it."""
-    import shlex
-
-    return shlex.join([sys.executable, "-S", "-E", __file__, "script", address])
+def client(address: str) -> list[str]:
+    """What to start in the place of Python so that the server at the address does it."""
+    return [sys.executable, "-S", "-E", __file__, "python", address]
 
 
 class Server:
-    """Forks a child for each script, until nobody is there any more."""
+    """Forks a child for each order, until nobody is there any more."""
 
     def __init__(self, address: str):
         import selectors
@@ -127,7 +123,7 @@ class Server:
 
 
 def _run(order: dict, files: list[int]) -> None:
-    """In a fork, which ends here: what `python script` does."""
+    """In a fork, which ends here: what `python FILE` or `python -m MODULE` does."""
     import runpy
     import traceback
     from pathlib import Path
@@ -141,9 +137,13 @@ def _run(order: dict, files: list[int]) -> None:
         os.environ.clear()
         os.environ.update(order["environment"])
         os.chdir(order["folder"])
-        sys.argv = [order["script"]]
-        sys.path[0] = str(Path(order["script"]).parent)
-        runpy.run_path(order["script"], run_name="__main__")
+        sys.argv = order["arguments"]
+        if sys.argv[0] == "-m":
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0] = str(Path(sys.argv[0]).parent)
+            runpy.run_path(sys.argv[0], run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -177,8 +177,8 @@ def serve() -> None:
 
 def main() -> None:
     role, *arguments = sys.argv[1:]
-    if role == "script":
-        run_script(arguments[0], arguments[1:])
+    if role == "python":
+        python(arguments[0], arguments[1:])
     else:
         serve()
 

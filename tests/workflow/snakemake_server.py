@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -56,8 +57,8 @@ def _run(snakemake, order: dict) -> None:
         if "jobs" in order:
             from job_server import client
 
-            # Snakemake puts it before a script's name, and nothing in between.
-            sys.executable = client(order["jobs"])
+            # Snakemake puts it before a script's name, unquoted.
+            sys.executable = shlex.join(client(order["jobs"]))
         sys.argv = ["snakemake", *order["arguments"]]
         snakemake(order["arguments"])
     except SystemExit as end:
