@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import snake
-from job_server import client
+from job_client import client
 
 from probeline.results.predictions import Predictions, read_predictions
 

@@ -43,7 +43,7 @@ def server(shared) -> Iterator[str | None]:
 
 def _start_server() -> str:
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("job_server.py"), "serve"],
+        [sys.executable, Path(__file__).with_name("job_server.py")],
         stdout=subprocess.PIPE,
         env=snake.environment(PYTHONPATH=os.pathsep.join(sys.path)),
         text=True,

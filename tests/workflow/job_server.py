@@ -1,10 +1,8 @@
 """A process with every library loaded, whose forks run the scripts of jobs, and commands.
 
 Most of what a job of so small a project takes is the loading of its libraries. Runs that are not
-about the start of jobs get them from here:
-
-    job_server.py serve                 load the libraries, print the address, and serve
-    job_server.py python ADDRESS ARG... what is started in the place of Python: FILE or -m MODULE
+about the start of jobs get them from here, through job_client.py. It prints its address once it is
+ready.
 
 A job is killed when what asked for it is. The server ends with the last process that has a
 connection which asks for nothing.
@@ -12,43 +10,28 @@ connection which asks for nothing.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import runpy
+import selectors
+import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
+
+from forks import end_with
+from loaded import load_everything
 
 # Seconds without anybody, after which the server ends.
 _ALONE = 10
-
-
-def python(address: str, arguments: list[str]) -> None:
-    """Let the server do it with what this process has: folder, environment, files."""
-    import json
-
-    # pathlib takes longer to import than all else that is done here.
-    folder = os.getcwd()  # noqa: PTH109
-    order = {"arguments": arguments, "folder": folder, "environment": dict(os.environ)}
-    with socket.socket(socket.AF_UNIX) as server:
-        server.connect(address)
-        message = json.dumps(order).encode()
-        socket.send_fds(server, [len(message).to_bytes(8, "little")], [0, 1, 2])
-        server.sendall(message)
-        answer = server.recv(1)
-    if not answer:
-        sys.exit("the job server has gone")
-    sys.exit(answer[0])
-
-
-def client(address: str) -> list[str]:
-    """What to start in the place of Python so that the server at the address does it."""
-    return [sys.executable, "-S", "-E", __file__, "python", address]
 
 
 class Server:
     """Forks a child for each order, until nobody is there any more."""
 
     def __init__(self, address: str):
-        import selectors
-
         self._selector = selectors.DefaultSelector()
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(address)
@@ -67,8 +50,6 @@ class Server:
         self._watch(other, lambda: self._order(other))
 
     def _order(self, other: socket.socket) -> None:
-        import json
-
         length, files, _, _ = socket.recv_fds(other, 8, 3)
         if not length:
             self._gone(other)
@@ -79,7 +60,7 @@ class Server:
         if child == 0:
             self._selector.close()
             self._listening.close()
-            _run(order, files)
+            end_with(_run, order, files)
         for file in files:
             os.close(file)
         ended = os.pidfd_open(child)
@@ -89,8 +70,6 @@ class Server:
 
     def _kill(self, other: socket.socket, child: int) -> None:
         """Nobody waits for it any more; its end comes as that of others."""
-        import signal
-
         self._selector.unregister(other)
         try:
             os.killpg(child, signal.SIGKILL)
@@ -99,8 +78,6 @@ class Server:
             os.kill(child, signal.SIGKILL)
 
     def _ended(self, other: socket.socket, child: int, ended: int) -> None:
-        import contextlib
-
         self._selector.unregister(ended)
         os.close(ended)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -109,61 +86,35 @@ class Server:
         self._gone(other)
 
     def _gone(self, other: socket.socket) -> None:
-        import contextlib
-
         with contextlib.suppress(KeyError):
             self._selector.unregister(other)
         self._others.remove(other)
         other.close()
 
     def _watch(self, what: socket.socket | int, call) -> None:
-        import selectors
-
         self._selector.register(what, selectors.EVENT_READ, call)
 
 
 def _run(order: dict, files: list[int]) -> None:
-    """In a fork, which ends here: what `python FILE` or `python -m MODULE` does."""
-    import runpy
-    import traceback
-    from pathlib import Path
-
+    """In a fork: what `python FILE` or `python -m MODULE` does."""
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    status = 1
-    try:
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        os.chdir(order["folder"])
-        sys.argv = order["arguments"]
-        if sys.argv[0] == "-m":
-            del sys.argv[0]
-            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        else:
-            sys.path[0] = str(Path(sys.argv[0]).parent)
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["folder"])
+    sys.argv = order["arguments"]
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def serve() -> None:
+def main() -> None:
     """Load the libraries, serve, and leave nothing."""
-    import tempfile
-    from pathlib import Path
-
-    from loaded import load_everything
-
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     load_everything()
@@ -173,14 +124,6 @@ def serve() -> None:
         print(address, file=answer, flush=True)
         answer.close()
         server.serve()
-
-
-def main() -> None:
-    role, *arguments = sys.argv[1:]
-    if role == "python":
-        python(arguments[0], arguments[1:])
-    else:
-        serve()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import os
 import shlex
 import signal
 import sys
-import traceback
+
+from forks import end_with
+from job_client import client
 
 _LONGEST = 600
 
@@ -29,7 +31,7 @@ def main() -> None:
         order = json.loads(line)
         child = os.fork()
         if child == 0:
-            _run(snakemake.cli.main, order)
+            end_with(_run, snakemake.cli.main, order)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
@@ -42,33 +44,20 @@ def _use(library: str) -> None:
 
 
 def _run(snakemake, order: dict) -> None:
-    """In a fork, which ends here."""
     signal.alarm(_LONGEST)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    status = 1
-    try:
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        os.chdir(order["folder"])
-        if "library" in order:
-            _use(order["library"])
-        if "jobs" in order:
-            from job_server import client
-
-            # Snakemake puts it before a script's name, unquoted.
-            sys.executable = shlex.join(client(order["jobs"]))
-        sys.argv = ["snakemake", *order["arguments"]]
-        snakemake(order["arguments"])
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["folder"])
+    if "library" in order:
+        _use(order["library"])
+    if "jobs" in order:
+        # Snakemake puts it before a script's name, unquoted.
+        sys.executable = shlex.join(client(order["jobs"]))
+    sys.argv = ["snakemake", *order["arguments"]]
+    snakemake(order["arguments"])
 
 
 if __name__ == "__main__":
