@@ -1,4 +1,7 @@
-"""The bootstrap as its definition says: a loop over drawn rows, scored by scikit-learn."""
+"""The bootstrap as its definition says: a loop over drawn rows, scored by scikit-learn.
+
+Areas under curves are counted pair by pair.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from probeline.data.store import Dataset, read_dataset
 from probeline.data.writing import write_dataset
@@ -62,8 +65,12 @@ def _area(labels: np.ndarray, logits: np.ndarray) -> float:
         values = softmax(logits.astype(np.float64), axis=1)
     else:
         kinds, values = labels, logits
-    mixed = [k for k in range(kinds.shape[1]) if 0 < kinds[:, k].sum() < len(kinds)]
-    areas = [roc_auc_score(kinds[:, k], values[:, k]) for k in mixed]
+    areas = []
+    for positive, value in zip(np.asarray(kinds, bool).T, values.T, strict=True):
+        if 0 < positive.sum() < len(positive):
+            # Over all pairs; scikit-learn's checks take ten times as long as this.
+            apart = value[positive][:, None] - value[~positive]
+            areas.append(np.mean((apart > 0) + 0.5 * (apart == 0)))
     return float(np.mean(areas)) if areas else float("nan")
 
 

@@ -100,31 +100,24 @@ def journal(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-CODE = """
-import json, sys, time
-from pathlib import Path
-import torch
-from probeline.activations.extract import extract, free_bytes
-data, spec, options, folder = json.loads(sys.argv[1])
-folder = Path(folder)
-torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: time.sleep(0.0005))
-extract(Path(data), "tiny", spec, options, folder / "out", folder / "state", 42)
-"""
-
-
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start processes fast")
 @pytest.mark.parametrize("blocks", [1, 7])
 def test_killed_process_goes_on_at_the_last_complete_block(blocks, inputs, undisturbed, tmp_path):
-    data, spec = inputs
-    arguments = json.dumps([str(data), spec, OPTIONS, str(tmp_path)])
-    process = subprocess.Popen([sys.executable, "-c", CODE, arguments])
+    child = os.fork()
+    if child == 0:
+        register_module_forward_pre_hook(lambda *_: time.sleep(0.0005))
+        try:
+            run(inputs, tmp_path)
+        finally:
+            os._exit(0)
     path = tmp_path / "state" / "journal.jsonl"
     deadline = time.monotonic() + 120
     while not path.exists() or path.read_text().count("\n") < blocks:
-        assert process.poll() is None, "the extraction ended before it was killed"
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the extraction ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     done = len(journal(tmp_path))
     assert blocks <= done < BLOCKS
     assert not (tmp_path / "out").exists()
@@ -431,6 +424,15 @@ def test_killed_amid_copying_to_another_disk(inputs, undisturbed, two_disks, mon
     assert not list((two_disks / "state" / "shards").iterdir())
 
 
+CODE = """
+import json, sys
+from pathlib import Path
+from probeline.activations.extract import extract
+data, spec, options, folder = json.loads(sys.argv[1])
+folder = Path(folder)
+extract(Path(data), "tiny", spec, options, folder / "out", folder / "state", 42, lambda _: 10**12)
+"""
+
 FULL = """
 mount -t tmpfs -o size=400k none "$1" || exit 77
 "$2" -c "$3" "$4" && exit 91
@@ -447,8 +449,7 @@ def test_disk_that_fills_up_is_named_and_the_run_goes_on_later(inputs, undisturb
     disk = tmp_path / "disk"
     disk.mkdir()
     arguments = json.dumps([str(inputs[0]), inputs[1], OPTIONS, str(disk)])
-    code = CODE.replace("42)", "42, lambda folder: 10**12)")
-    command = ["unshare", "-rm", "sh", "-c", FULL, "sh", str(disk), sys.executable, code]
+    command = ["unshare", "-rm", "sh", "-c", FULL, "sh", str(disk), sys.executable, CODE]
     done = subprocess.run(
         [*command, arguments, str(tmp_path / "kept")], capture_output=True, text=True
     )
