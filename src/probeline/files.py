@@ -152,7 +152,8 @@ def told(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return f"out of memory: {_short(text) or 'no more is given'}; free some, or {_LESS}"
-    if "out of memory" in text.lower():
+    # The second is what cuBLAS says where nothing is left for it.
+    if "out of memory" in text.lower() or "ALLOC_FAILED" in text:
         return f"out of memory: {_short(text)}; {_LESS}"
     reason = refusal(error, "used") if isinstance(error, OSError | RuntimeError) else None
     if reason is None:

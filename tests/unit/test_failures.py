@@ -145,6 +145,11 @@ def test_an_error_that_a_cancelled_jobs_log_holds_is_not_why_it_ended(folder):
 GPU_FULL = told_of(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."))
 
 
+def test_a_gpu_on_which_nothing_is_left_for_cublas_is_full():
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(h)`")
+    assert told_of(error).startswith("out of memory: CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+
+
 @pytest.mark.parametrize("slurm", ["", "slurmstepd: error: Detected 1 oom_kill event\n"])
 @pytest.mark.parametrize("message", ["None", ended("FAILED")])
 def test_a_gpu_whose_memory_is_full_is_not_the_memory_of_the_job(folder, message, slurm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,12 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 from tiny_models import TINY, build
 
+from probeline.activations.batching import Tokens, padded
 from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
 from probeline.finetune.curve import read_curve
+from probeline.finetune.kind import Regular
+from probeline.finetune.trainer import Job
 from probeline.models.load import load_model
 from probeline.models.weights import weight_files
 from probeline.results.predictions import read_predictions
@@ -280,3 +284,25 @@ def test_a_checkpoint_s_old_head_is_not_kept(toy, tmp_path):
     second = load_classifier(spec, task, read_options({})).body
     assert not torch.equal(first.classifier.weight, second.classifier.weight)
     assert torch.equal(first.bert.pooler.dense.weight, second.bert.pooler.dense.weight)
+
+
+@dataclass(frozen=True)
+class Measured(Regular):
+    """Measures its logits of validation, with no word about the precision."""
+
+    found: list = field(default_factory=list)
+
+    def measured(self, job: Job, tokens: Tokens) -> dict:
+        with torch.no_grad():
+            for batch in padded(job.model, job.validation):
+                self.found.append(job.model.body(**batch.inputs).logits.numpy())
+        return {}
+
+
+def test_half_precision_ends_with_the_training(bert, toy, tmp_path):
+    """What is measured then is the same whether the training was in this process or before."""
+    trained, resumed = Measured(), Measured()
+    for kind in (trained, resumed):
+        run(toy, bert, tmp_path, kind=kind, keep_state=True, epochs=1, mixed_precision="bf16")
+    for first, again in zip(trained.found, resumed.found, strict=True):
+        np.testing.assert_array_equal(first, again)

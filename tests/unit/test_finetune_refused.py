@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from finetuning import FILLERS, SIZES, run, write_toy
 from tiny_models import build
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
@@ -163,6 +165,22 @@ def test_a_batch_too_large_for_the_memory(bert, toy, tmp_path, monkeypatch, erro
     said = refusal(toy, bert, tmp_path, batch_size=8)
     assert "a batch of 8 texts does not fit into the memory of the cpu" in said
     assert "batch_size: 4 with gradient_accumulation: 2, or gradient_checkpointing: true" in said
+
+
+def test_a_batch_of_the_evaluation_too_large_for_the_memory(bert, toy, tmp_path):
+    """It is not of `batch_size` texts: that setting would not help."""
+
+    def full(module, *_):
+        if not module.training and type(module).__name__ == "BertModel":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = register_module_forward_pre_hook(full)
+    try:
+        said = refusal(toy, bert, tmp_path, spec={"batch_tokens": 40})
+    finally:
+        handle.remove()
+    assert re.search(r"a batch of \d+ texts x \d+ tokens does not fit the cpu memory; ", said)
+    assert "set `batch_tokens` of this model below" in said
 
 
 def test_a_checkpoint_that_the_disk_has_no_room_for(bert, toy, tmp_path, monkeypatch):

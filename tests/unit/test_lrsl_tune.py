@@ -8,12 +8,14 @@ import stat
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from datasets import Dataset
 from finetuning import write_multilabel, write_toy
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_embedders import write_embedder
 from tiny_models import SENTENCES
+from torch.nn.modules.module import register_module_forward_hook
 from tuning import run, texts_of, toy_triplets
 
 from probeline.data.store import read_dataset
@@ -102,6 +104,21 @@ def test_the_same_seed_gives_the_same_weights(data, base, tmp_path):
     other = run(data, base, tmp_path / "c", epochs=1, seed=2)
     weights = [(path / "model.safetensors").read_bytes() for path in (first, again, other)]
     assert weights[0] == weights[1] != weights[2]
+
+
+def test_before_and_after_are_scored_in_one_precision(data, base, tmp_path):
+    seen = set()
+
+    def note(module, _, output):
+        if isinstance(module, torch.nn.Linear):
+            seen.add((module.training, output.dtype))
+
+    handle = register_module_forward_hook(note)
+    try:
+        run(data, base, tmp_path, epochs=1, mixed_precision="bf16")
+    finally:
+        handle.remove()
+    assert seen == {(True, torch.bfloat16), (False, torch.bfloat16)}
 
 
 @pytest.mark.parametrize("loss", ["triplet", "cached-mnrl"])

@@ -88,6 +88,14 @@ def test_both_reductions_agree_on_unsorted_lengths():
         )
 
 
+def test_an_accelerator_masks_a_batch_of_many_lengths_only():
+    few, many = [9] * 40 + [7] * 30, list(range(20, 5, -1))
+    assert not Pooler(few, 9, device="meta").masked
+    assert Pooler(many, 20, device="meta").masked
+    assert not Pooler(many, 20).masked
+    assert Pooler(few, 9, masked=True).masked
+
+
 @pytest.mark.parametrize("lengths", [[], [0, 2], [4]])
 def test_impossible_lengths_are_refused(lengths):
     with pytest.raises(ValueError, match="lengths must lie in"):

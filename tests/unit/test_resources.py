@@ -73,10 +73,13 @@ def test_a_job_of_several_probes_has_the_memory_of_the_widest_and_the_time_of_al
     assert several.seconds == pytest.approx(sum(apart))
 
 
-def test_batched_probes_hold_all_features():
-    one = resources.batched_probes(5_000, [384] * 13, 3, 10)
-    assert one.gpu
-    assert one.mb > 3_000 + 5 * 4 * 5_000 * 384 * 13 / 1e6
+def test_batched_probes_by_hand():
+    # The GPU holds the features of all shards, the host those of two and their pinned copies.
+    need = resources.batched_probes(5_000, [384] * 13 + [1536] * 12, 3, 10)
+    assert need.gpu
+    columns = 384 * 13 + 1536 * 12
+    held = 10 * 4 * 5_000 * 1536 + 8 * 4 * columns * 3
+    assert need.mb == pytest.approx(3_000 + held / 1e6)
 
 
 def test_a_grid_by_hand():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from probeline.errors import ProbelineError
+from probeline.models.devices import sent
 from probeline.models.load import LoadedModel
 
 
@@ -152,8 +154,22 @@ def padded(
     for rows in batches(lengths + model.beside, budget or model.batch_tokens):
         counts = [int(lengths[row]) for row in rows]
         inputs = inputs_of(tokens, rows, model.pad_id)
-        inputs = {name: value.to(model.device) for name, value in inputs.items()}
+        inputs = {name: sent(value, model.device) for name, value in inputs.items()}
         yield Batch(first + np.asarray(rows), counts, inputs)
+
+
+@contextmanager
+def fitting(model: LoadedModel, batch: Batch) -> Iterator[None]:
+    """Say what to do where the memory of the device does not hold what is done with a batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        rows, width = batch.inputs["input_ids"].shape
+        raise ProbelineError(
+            f"{model.path}: a batch of {rows} texts x {width} tokens does not fit the "
+            f"{model.device.type} memory; set `batch_tokens` of this model below "
+            f"{rows * width}, or `max_length` lower"
+        ) from None
 
 
 def _check(model: LoadedModel, ids: list[list[int]], row: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,33 +45,48 @@ class _Flight:
     """
 
     def __init__(self, rows: np.ndarray, pooled: dict[str, torch.Tensor], ends: list[torch.Tensor]):
-        self.rows, self._pooled = rows, pooled
+        self.rows, self._names = rows, list(pooled)
+        self._widths = [values.shape[1] for values in pooled.values()]
         self._largest = torch.stack(ends).view(-1, 2).abs().amax(1)
-        self._joined = self._event = None
-        if ends[0].device.type != "cpu":
-            self._joined = torch.cat(list(pooled.values()), 1)
-        if ends[0].device.type == "cuda":
-            self._joined, self._largest = _pinned(self._joined), _pinned(self._largest)
-            self._event = torch.cuda.Event()
-            self._event.record()
+        self._here: dict[str, torch.Tensor] | None = pooled
+        self._event = None
+        device = self._largest.device
+        if device.type != "cpu":
+            self._here, self._joined = None, torch.cat(list(pooled.values()), 1)
+        if device.type == "cuda":
+            self._take_off(_copies(device))
+
+    def _take_off(self, stream: torch.cuda.Stream) -> None:
+        stream.wait_stream(torch.cuda.current_stream(stream.device))
+        # The next batch, which is computed meanwhile, must not be given their memory.
+        self._sources = self._joined, self._largest
+        with torch.cuda.stream(stream):
+            self._joined, self._largest = map(_pinned, self._sources)
+            self._event = stream.record_event()
 
     @property
     def is_here(self) -> bool:
         """Whether the values are in the host's memory already."""
-        return self._joined is None
+        return self._here is not None
 
     def largest(self) -> dict[str, float]:
         """The largest size of a value, by shard; waits for it."""
         if self._event is not None:
             self._event.synchronize()
-        return dict(zip(self._pooled, self._largest.tolist(), strict=True))
+            self._sources = None
+        return dict(zip(self._names, self._largest.tolist(), strict=True))
 
     def landed(self) -> dict[str, torch.Tensor]:
         """The values on the host, by shard; after `largest`."""
-        if self._joined is None:
-            return self._pooled
-        widths = [values.shape[1] for values in self._pooled.values()]
-        return dict(zip(self._pooled, self._joined.cpu().split(widths, 1), strict=True))
+        if self._here is not None:
+            return self._here
+        return dict(zip(self._names, self._joined.cpu().split(self._widths, 1), strict=True))
+
+
+@cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    """A stream of its own, else the next batch would wait for the copies of the one before."""
+    return torch.cuda.Stream(device)
 
 
 def _pinned(values: torch.Tensor) -> torch.Tensor:

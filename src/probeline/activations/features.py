@@ -85,8 +85,12 @@ class _Columns:
             self._taken.append((place, pooled[pooling][:, columns]))
 
     def add(self, rows: np.ndarray) -> None:
+        # One copy from a device: each waits for it.
+        values = torch.cat([part for _, part in self._taken], 1).cpu().numpy()
+        start = 0
         for place, part in self._taken:
-            self._result[rows, place] = part.cpu().numpy()
+            self._result[rows, place] = values[:, start : start + part.shape[1]]
+            start += part.shape[1]
         self._taken.clear()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from probeline.activations.batching import Batch
+from probeline.activations.batching import Batch, fitting
 from probeline.activations.names import layers_of
 from probeline.activations.pooling import Pooler
 from probeline.errors import ProbelineError
@@ -90,6 +90,15 @@ class Watch:
         ProbelineError
             If the device's memory does not hold the batch.
         """
+        try:
+            with fitting(self._model, batch):
+                self._pass(batch)
+        except _Done:
+            pass
+        finally:
+            self._poolers.clear()
+
+    def _pass(self, batch: Batch) -> None:
         model, inputs = self._model, dict(batch.inputs)
         rows, width = inputs["input_ids"].shape
         self._poolers[False] = Pooler(batch.lengths, width, device=model.device)
@@ -100,18 +109,7 @@ class Watch:
             self._poolers[True] = Pooler([1] * rows, 1, device=model.device)
         elif model.family.decoder is not None:
             body = body.get_encoder()
-        try:
-            body(**inputs)
-        except _Done:
-            pass
-        except torch.OutOfMemoryError:
-            raise ProbelineError(
-                f"{model.path}: a batch of {rows} texts x {width} tokens does not fit the "
-                f"{model.device.type} memory; set `batch_tokens` of this model below "
-                f"{rows * width}, or `max_length` lower"
-            ) from None
-        finally:
-            self._poolers.clear()
+        body(**inputs)
 
     def _hook(self, key: Key):
         representation, layer = key

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from probeline.activations.batching import Batch
+from probeline.activations.batching import Batch, fitting
 from probeline.activations.hooks import Key, Watch
 from probeline.activations.pooling import Pooler
 from probeline.models.load import LoadedModel
@@ -154,20 +154,21 @@ class Passes:
 
     def _worker(self, model: LoadedModel) -> _Worker:
         collector = self._collector()
-        return _Worker(Watch(model, self._wanted, collector.take), collector)
+        return _Worker(model, Watch(model, self._wanted, collector.take), collector)
 
 
 class _Worker:
     """A body, and what collects its activations."""
 
-    def __init__(self, watch: Watch, collector: Collector):
-        self._watch, self._collector = watch, collector
+    def __init__(self, model: LoadedModel, watch: Watch, collector: Collector):
+        self._model, self._watch, self._collector = model, watch, collector
 
     def run(self, batch: Batch) -> None:
         # Hooks for one pass: a body that is copied later has none of them.
         with self._watch:
             self._watch.run(batch)
-        self._collector.add(batch.rows)
+        with fitting(self._model, batch):
+            self._collector.add(batch.rows)
 
 
 def _twin(body: torch.nn.Module) -> torch.nn.Module:

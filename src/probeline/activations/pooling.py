@@ -15,7 +15,10 @@ import torch
 
 from probeline.activations.names import POOLINGS
 from probeline.errors import ProbelineError, one_of
+from probeline.models.devices import sent
 
+# Up to so many launches take less time than two copies of a batch with its padding masked.
+_FEW_RUNS = 8
 _REDUCE = {
     "max": lambda values: values.amax(1).float(),
     "mean": lambda values: values.sum(1, dtype=torch.float32),
@@ -25,9 +28,9 @@ _REDUCE = {
 class Pooler:
     """Pools activations of one batch; made once per batch, used for every layer.
 
-    On a CPU, rows of equal length are reduced together over exactly their real tokens: nothing is
-    copied or masked, and a batch of sorted texts has few different lengths. On an accelerator,
-    where each call costs a launch, the whole batch is masked and reduced at once.
+    Rows of equal length are reduced together over exactly their real tokens: nothing is copied or
+    masked, and a batch of sorted texts has few different lengths. On an accelerator each call costs
+    a launch: there a batch of many lengths is masked and reduced at once.
 
     Parameters
     ----------
@@ -39,7 +42,8 @@ class Pooler:
         Where the padding is.
     device : torch.device
     masked : bool, optional
-        Force (True) or forbid (False) the masked reduction; by default the device decides.
+        Force (True) or forbid (False) the masked reduction; by default the device and the number
+        of different lengths decide.
     """
 
     def __init__(
@@ -51,16 +55,17 @@ class Pooler:
         masked: bool | None = None,
     ):
         device = torch.device(device)
-        self.masked = device.type != "cpu" if masked is None else masked
-        counts = torch.tensor(lengths, device=device)
         if len(lengths) == 0 or min(lengths) < 1 or max(lengths) > width:
             raise ValueError(f"lengths must lie in 1..{width}, got {list(lengths)}")
+        counts = sent(torch.tensor(lengths), device)
         starts = width - counts if side == "left" else torch.zeros_like(counts)
         self.rows = len(lengths)
         self._rows = torch.arange(len(lengths), device=device)
         self._first = starts
         self._last = starts + counts - 1
         self._runs = _runs(lengths, width, side)
+        many = device.type != "cpu" and len(self._runs) > _FEW_RUNS
+        self.masked = many if masked is None else masked
         self._counts = counts
         self._padding = None
         if self.masked and min(lengths) < width:

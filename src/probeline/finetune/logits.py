@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 
-from probeline.activations.batching import Tokens, padded
+from probeline.activations.batching import Tokens, fitting, padded
 from probeline.activations.progress import Progress
 from probeline.models.load import LoadedModel
 
@@ -32,13 +32,19 @@ def logits_of(
         Its body is a sequence classifier.
     what : str, optional
         Shown with the progress; without it none is shown.
+
+    Raises
+    ------
+    ProbelineError
+        If a GPU's memory does not hold a batch.
     """
     found = np.empty((len(tokens.ids), classes), np.float32)
     model.body.eval()
     progress = Progress(what, len(found)) if what else None
     with torch.no_grad(), autocast(model.device, precision), progress or nullcontext():
         for batch in padded(model, tokens):
-            found[batch.rows] = model.body(**batch.inputs).logits.float().cpu().numpy()
+            with fitting(model, batch):
+                found[batch.rows] = model.body(**batch.inputs).logits.float().cpu().numpy()
             if progress:
                 progress.step(len(batch.rows))
     return found

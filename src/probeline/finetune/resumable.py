@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from transformers import PrinterCallback, TrainerCallback
 
 from probeline.errors import ProbelineError
@@ -241,6 +242,8 @@ def train_to_end(
             running = trainer(record)
             running.train(resume_from_checkpoint=str(checkpoints.path(step)) if last else None)
             record.seconds = running.seconds
+        # Else it would go on computing in the precision of the training.
+        extract_model_from_parallel(running.model, keep_fp32_wrapper=False)
     kept, _ = kept_step(record, job.options.keep)
     load_trained(module, checkpoints.path(kept) / WEIGHTS)
     return record

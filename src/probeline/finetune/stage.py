@@ -165,8 +165,13 @@ def train(
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """Parameters that are trained, and all of them."""
-    sizes = [(weight.requires_grad, weight.numel()) for weight in model.parameters()]
+    sizes = [(weight.requires_grad, _size(weight)) for weight in model.parameters()]
     return sum(size for trained, size in sizes if trained), sum(size for _, size in sizes)
+
+
+def _size(weight: torch.nn.Parameter) -> int:
+    # bitsandbytes keeps two weights of four bits in a byte.
+    return weight.numel() * (2 if type(weight).__name__ == "Params4bit" else 1)
 
 
 def _settings(job: Job, dataset: Dataset, model_name: str) -> dict:

@@ -25,6 +25,7 @@ from probeline.errors import ProbelineError
 from probeline.files import replacing_folder, write_json
 from probeline.finetune.checkpoints import Checkpoints
 from probeline.finetune.folder import readable
+from probeline.finetune.logits import autocast
 from probeline.finetune.model import resolve_precision
 from probeline.finetune.record import Record
 from probeline.finetune.resumable import kept_step, memory_errors, train_to_end
@@ -112,7 +113,9 @@ def tune(
     )
     settings = _settings(job, dataset, task, table, template)
     checkpoints = Checkpoints(Path(state_folder), settings)
-    untuned = job.validation.score(loaded)
+    with autocast(loaded.model.device, job.precision):
+        # As it is scored after each epoch, which the Trainer does in this precision.
+        untuned = job.validation.score(loaded)
     began = time.perf_counter()
     with _memory_errors(job):
         record = train_to_end(

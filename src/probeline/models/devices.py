@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from probeline.errors import ProbelineError, one_of
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -16,19 +19,51 @@ BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda" or "mps" into a device that is there."""
+    """Turn "auto", "cpu", "cuda" or "mps" into a device that is there and that torch can use.
+
+    Raises
+    ------
+    ProbelineError
+        If there is no such device, or this torch was not built for it; "auto" warns of the latter
+        and takes another.
+    """
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if name not in available:
+    if name not in DEVICES:
         raise ProbelineError(f"device: {one_of(name, DEVICES)}")
-    if not available[name]:
+    wanted = [kind for kind in ("cuda", "mps", "cpu") if available[kind] and name in (kind, "auto")]
+    if not wanted:
         raise ProbelineError(f"device: {name} is not available on this machine; use auto or cpu")
-    return torch.device(name)
+    if wanted[0] == "cuda" and not _has_kernels():
+        built = f"torch {torch.__version__} was not built for {torch.cuda.get_device_name()}"
+        if name == "cuda":
+            raise ProbelineError(f"device: cuda: {built}; install one that was, or use auto or cpu")
+        logger.warning("%s: it is left aside", built)
+        del wanted[0]
+    return torch.device(wanted[0])
+
+
+def _has_kernels() -> bool:
+    """Whether this torch can compute on the GPU: one that is too old or too new is counted, too."""
+    try:
+        torch.zeros(1, device="cuda").add_(1).item()
+    except RuntimeError as error:
+        if "no kernel image" in str(error):
+            return False
+        raise
+    return True
+
+
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values on a device; a GPU has them before whatever is computed there next, and is not waited
+    for."""
+    if device.type == "cuda":
+        # The memory is used again only when the copy is done.
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:

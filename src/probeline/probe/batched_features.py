@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from probeline.models.devices import sent
 from probeline.probe.matrix import Scaler, is_kept
 
 _ROWS = 4096
@@ -78,10 +79,7 @@ def _read_ahead(X: Iterable[Mapping]) -> Iterator[tuple[np.ndarray, np.ndarray]]
 
 def to_device(rows: np.ndarray, device: torch.device) -> torch.Tensor:
     """Copy an array to the device, float32; to a GPU without waiting for it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(rows))
-    if device.type == "cuda":
-        tensor = tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(torch.float32)
+    return sent(torch.from_numpy(np.ascontiguousarray(rows)), device).to(torch.float32)
 
 
 def _scaler(raw: torch.Tensor, standardize: bool) -> Scaler:

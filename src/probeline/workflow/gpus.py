@@ -24,8 +24,9 @@ def visible_gpus() -> list[str]:
     given = os.environ.get(_VARIABLE)
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip()]
-    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in _DEVICES.glob("nvidia*"))
-    return sorted((match[1] for match in numbers if match), key=int)
+    # CUDA counts those that are there from 0, also in a container whose only one is nvidia3.
+    found = [path for path in _DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(found))]
 
 
 @contextmanager

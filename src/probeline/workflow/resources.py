@@ -159,8 +159,12 @@ def probes(rows: int, widths: Sequence[int], classes: int, steps: int) -> Need:
 
 
 def batched_probes(rows: int, widths: Sequence[int], classes: int, steps: int) -> Need:
-    """Probes of several shards in one problem on a GPU: 400 steps of 4 n p K operations each."""
-    mb = 5 * _matrix_mb(rows, sum(widths)) + 8 * _matrix_mb(sum(widths), classes)
+    """Probes of several shards in one problem on a GPU: 400 steps of 4 n p K operations each.
+
+    The features of all are in the GPU's memory; the host has those of two shards, one that is read
+    and one that is copied, and the coefficients of all.
+    """
+    mb = 10 * _matrix_mb(rows, max(widths)) + 8 * _matrix_mb(sum(widths), classes)
     work = 40 * 4 * rows * sum(widths) * classes * steps
     return Need(TORCH_MB + mb, 5 * len(widths) + work / GPU_RATE, gpu=True)
 
