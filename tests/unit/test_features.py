@@ -71,6 +71,15 @@ def test_only_the_blocks_that_are_needed_run(model):
     assert set(ran) == {1, 2}
 
 
+def test_a_layer_that_the_models_code_leaves_out(tmp_path):
+    model = load_model({"path": str(build("bert", tmp_path)), "dtype": "float32", "device": "cpu"})
+    block = model.body.get_submodule(model.family.encoder.blocks)[0]
+    block.forward = lambda hidden_states, *_, **__: hidden_states
+    for wanted in (WANTED, [("ffn", 1, "max", np.array([0]))]):
+        with pytest.raises(ProbelineError, match="its forward pass does not show every layer"):
+            pooled_features(model, SENTENCES, None, wanted)
+
+
 def test_many_texts_and_none(model):
     texts = [SENTENCES[number % 7] for number in range(1500)]
     ours = pooled_features(model, texts, None, WANTED)

@@ -168,7 +168,7 @@ def fitting(model: LoadedModel, batch: Batch) -> Iterator[None]:
         raise ProbelineError(
             f"{model.path}: a batch of {rows} texts x {width} tokens does not fit the "
             f"{model.device.type} memory; set `batch_tokens` of this model below "
-            f"{rows * width}, or `max_length` lower"
+            f"{rows * width}, its `max_length` lower, or its `device` to cpu"
         ) from None
 
 

@@ -52,13 +52,14 @@ def pooled_features(
     Raises
     ------
     ProbelineError
-        If a layer, pooling or neuron does not exist, or an activation is NaN or infinite.
+        If a layer, pooling or neuron does not exist or does not show in the forward pass, or an
+        activation is NaN or infinite.
     """
     places = _places(model, wanted)
     result = np.zeros((len(texts), sum(len(columns) for *_, columns in wanted)), dtype=np.float32)
     if not places or not len(texts):
         return result
-    with Passes(model, places, lambda: _Columns(places, result)) as passes:
+    with Passes(model, places, lambda: _Columns(model.path, places, result)) as passes:
         chunks = (
             ((start, stop), padded(model, tokens, batch_tokens, first=start))
             for start, stop, tokens in ahead(_tokenized(model, texts, pairs))
@@ -73,8 +74,8 @@ def pooled_features(
 class _Columns:
     """Takes the chosen neurons of one batch at a time into `result`."""
 
-    def __init__(self, places: Mapping[Key, list], result: np.ndarray):
-        self._places, self._result = places, result
+    def __init__(self, where: str, places: Mapping[Key, list], result: np.ndarray):
+        self._where, self._places, self._result = where, places, result
         self._taken: list[tuple[slice, torch.Tensor]] = []
 
     def take(self, key: Key, values: torch.Tensor, pooler: Pooler) -> None:
@@ -85,6 +86,12 @@ class _Columns:
             self._taken.append((place, pooled[pooling][:, columns]))
 
     def add(self, rows: np.ndarray) -> None:
+        if len(self._taken) < sum(map(len, self._places.values())):
+            self._taken.clear()
+            raise ProbelineError(
+                f"{self._where}: its forward pass does not show every layer that is asked for: the "
+                "model's code leaves one out or calls it in another way"
+            )
         # One copy from a device: each waits for it.
         values = torch.cat([part for _, part in self._taken], 1).cpu().numpy()
         start = 0

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from transformers import PrinterCallback, TrainerCallback
 
 from probeline.errors import ProbelineError
@@ -242,11 +241,17 @@ def train_to_end(
             running = trainer(record)
             running.train(resume_from_checkpoint=str(checkpoints.path(step)) if last else None)
             record.seconds = running.seconds
-        # Else it would go on computing in the precision of the training.
-        extract_model_from_parallel(running.model, keep_fp32_wrapper=False)
+        _unwrap(running.model)
     kept, _ = kept_step(record, job.options.keep)
     load_trained(module, checkpoints.path(kept) / WEIGHTS)
     return record
+
+
+def _unwrap(model: torch.nn.Module) -> None:
+    # accelerate has set one that computes in the precision of the training; its own way back takes
+    # the model's decorators off, too.
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
 
 
 def kept_step(record: Record, keep: str) -> tuple[int, float]:
