@@ -22,6 +22,7 @@ from probeline.data.store import read_dataset
 from probeline.data.writing import write_dataset
 from probeline.finetune.curve import read_curve
 from probeline.finetune.kind import Regular
+from probeline.finetune.stage import parameter_counts
 from probeline.finetune.trainer import Job
 from probeline.models.load import load_model
 from probeline.models.weights import weight_files
@@ -306,3 +307,11 @@ def test_half_precision_ends_with_the_training(bert, toy, tmp_path):
         run(toy, bert, tmp_path, kind=kind, keep_state=True, epochs=1, mixed_precision="bf16")
     for first, again in zip(trained.found, resumed.found, strict=True):
         np.testing.assert_array_equal(first, again)
+
+
+def test_weights_of_four_bits_are_counted_though_two_share_a_byte():
+    packed = type("Params4bit", (torch.nn.Parameter,), {})
+    body = torch.nn.Linear(8, 6)
+    bytes_ = torch.zeros(24, 1, dtype=torch.uint8)
+    body.weight = packed(bytes_, requires_grad=False)
+    assert parameter_counts(body) == (6, 8 * 6 + 6)
