@@ -100,24 +100,41 @@ def journal(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start processes fast")
-@pytest.mark.parametrize("blocks", [1, 7])
-def test_killed_process_goes_on_at_the_last_complete_block(blocks, inputs, undisturbed, tmp_path):
+needs_fork = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="needs fork to start processes fast"
+)
+
+
+def forked(inputs, folder: Path, pause: float = 0) -> int:
+    """Run in a child process, which is returned, with a pause before each module's forward."""
     child = os.fork()
     if child == 0:
-        register_module_forward_pre_hook(lambda *_: time.sleep(0.0005))
         try:
-            run(inputs, tmp_path)
+            if pause:
+                register_module_forward_pre_hook(lambda *_: time.sleep(pause))
+            run(inputs, folder)
         finally:
             os._exit(0)
+    return child
+
+
+def kill(child: int) -> int:
+    """Return the signal by which it ended, negative."""
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@needs_fork
+@pytest.mark.parametrize("blocks", [1, 7])
+def test_killed_process_goes_on_at_the_last_complete_block(blocks, inputs, undisturbed, tmp_path):
+    child = forked(inputs, tmp_path, pause=0.0005)
     path = tmp_path / "state" / "journal.jsonl"
     deadline = time.monotonic() + 120
     while not path.exists() or path.read_text().count("\n") < blocks:
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "the extraction ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert kill(child) == -signal.SIGKILL
     done = len(journal(tmp_path))
     assert blocks <= done < BLOCKS
     assert not (tmp_path / "out").exists()
@@ -131,7 +148,7 @@ def test_killed_process_goes_on_at_the_last_complete_block(blocks, inputs, undis
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start processes fast")
+@needs_fork
 def test_killed_at_any_moment_again_and_again(inputs, undisturbed, tmp_path):
     """Never a file that the next run stumbles over, whatever it was doing."""
     dice = random.Random(0)
@@ -139,15 +156,9 @@ def test_killed_at_any_moment_again_and_again(inputs, undisturbed, tmp_path):
     run(inputs, tmp_path / "timed")
     whole = time.monotonic() - began
     for _ in range(20):
-        child = os.fork()
-        if child == 0:
-            try:
-                run(inputs, tmp_path)
-            finally:
-                os._exit(0)
+        child = forked(inputs, tmp_path)
         time.sleep(dice.uniform(0.05, 0.4) * whole)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        kill(child)
         if len(journal(tmp_path)) in places:
             # No block further: other work slows the machine down since it was timed.
             whole *= 1.5

@@ -237,3 +237,23 @@ def test_the_first_batch_with_an_error_names_it_and_none_begins_after_it(tmp_pat
     assert done == first[:2]
     assert {*first[:4]} <= {*ended}
     assert len(ended) < len(batches)
+
+
+@pytest.mark.parametrize("where", ["take", "add"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_that_does_not_fit_the_memory_is_named(tmp_path, two_threads, where, threads):
+    """In the pass itself, and where its values are collected."""
+
+    class Full(Keeping):
+        pass
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    setattr(Full, where, full)
+    model = load("bert", tmp_path)
+    torch.set_num_threads(threads)
+    said = r"a batch of \d+ texts x \d+ tokens does not fit the cpu memory; set `batch_tokens` of"
+    passes = Passes(model, [("ffn", 1)], lambda: Full({}, set()))
+    with pytest.raises(ProbelineError, match=said), passes:
+        list(run(passes, batches_of(model)))

@@ -86,19 +86,18 @@ class _Columns:
             self._taken.append((place, pooled[pooling][:, columns]))
 
     def add(self, rows: np.ndarray) -> None:
-        if len(self._taken) < sum(map(len, self._places.values())):
-            self._taken.clear()
+        taken, self._taken = self._taken, []
+        if len(taken) < sum(map(len, self._places.values())):
             raise ProbelineError(
                 f"{self._where}: its forward pass does not show every layer that is asked for: the "
                 "model's code leaves one out or calls it in another way"
             )
         # One copy from a device: each waits for it.
-        values = torch.cat([part for _, part in self._taken], 1).cpu().numpy()
+        values = torch.cat([part for _, part in taken], 1).cpu().numpy()
         start = 0
-        for place, part in self._taken:
+        for place, part in taken:
             self._result[rows, place] = values[:, start : start + part.shape[1]]
             start += part.shape[1]
-        self._taken.clear()
 
 
 def _tokenized(

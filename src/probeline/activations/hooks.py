@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from probeline.activations.batching import Batch, fitting
+from probeline.activations.batching import Batch
 from probeline.activations.names import layers_of
 from probeline.activations.pooling import Pooler
 from probeline.errors import ProbelineError
@@ -83,22 +83,7 @@ class Watch:
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> None:
-        """Run one forward pass over `batch`.
-
-        Raises
-        ------
-        ProbelineError
-            If the device's memory does not hold the batch.
-        """
-        try:
-            with fitting(self._model, batch):
-                self._pass(batch)
-        except _Done:
-            pass
-        finally:
-            self._poolers.clear()
-
-    def _pass(self, batch: Batch) -> None:
+        """Run one forward pass over `batch`."""
         model, inputs = self._model, dict(batch.inputs)
         rows, width = inputs["input_ids"].shape
         self._poolers[False] = Pooler(batch.lengths, width, device=model.device)
@@ -109,7 +94,12 @@ class Watch:
             self._poolers[True] = Pooler([1] * rows, 1, device=model.device)
         elif model.family.decoder is not None:
             body = body.get_encoder()
-        body(**inputs)
+        try:
+            body(**inputs)
+        except _Done:
+            pass
+        finally:
+            self._poolers.clear()
 
     def _hook(self, key: Key):
         representation, layer = key

@@ -103,8 +103,9 @@ class Passes:
         Yields
         ------
         group, batches
-            `batches` yields those of the group in their order, each when it is complete, and
-            raises what `Watch.run` and the collectors raise, of several errors the first batch's.
+            `batches` yields those of the group in their order, each when it is complete. It raises
+            a `ProbelineError` if the device's memory does not hold a batch, and what the collectors
+            raise; of several errors the first batch's.
             An error in making a group is raised after the groups before it.
         """
         begun: list[tuple[Group, Iterator[Batch]]] = []
@@ -164,10 +165,10 @@ class _Worker:
         self._model, self._watch, self._collector = model, watch, collector
 
     def run(self, batch: Batch) -> None:
-        # Hooks for one pass: a body that is copied later has none of them.
-        with self._watch:
-            self._watch.run(batch)
         with fitting(self._model, batch):
+            # Hooks for one pass: a body that is copied later has none of them.
+            with self._watch:
+                self._watch.run(batch)
             self._collector.add(batch.rows)
 
 

@@ -14,6 +14,7 @@ import torch
 from probeline.activations.shards import open_shard
 from probeline.data.store import Dataset, read_dataset
 from probeline.errors import ProbelineError
+from probeline.models.devices import resolve_device
 from probeline.probe.batched_train import batches, train_together
 from probeline.probe.stage import keep_probe, read_split, shards_of
 from probeline.probe.task import TaskData, task_data
@@ -64,14 +65,14 @@ def cuda_device() -> torch.device:
     Raises
     ------
     ProbelineError
-        If torch finds none.
+        If torch finds none, or was not built for it.
     """
     if not torch.cuda.is_available():
         raise ProbelineError(
             "probe.device: cuda is not available on this machine (torch finds no CUDA device); "
             "set probe.device: cpu, or run where there is a GPU"
         )
-    return torch.device("cuda")
+    return resolve_device("cuda")
 
 
 def probe_together(
